@@ -1,0 +1,150 @@
+/**
+ * Where a peer listens: the public form of an address, the socket path inside it, and the rules for both
+ * (PROTOCOL.md section 5.1). Pure; the facts about the machine come from `Host`.
+ */
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import { Buffer } from "node:buffer"
+import * as path from "node:path"
+import type { HostFacts } from "./Host.ts"
+
+/** The text is not an address. It is repeated only where it cannot hold a secret. */
+export class InvalidAddress extends Schema.TaggedError<InvalidAddress>()("InvalidAddress", {
+  /** The text that was given, or nothing when it may hold a token. */
+  given: Schema.Option(Schema.String),
+  problem: Schema.String
+}) {
+  override get message() {
+    return `${
+      Option.match(this.given, { onNone: () => "address", onSome: (text) => JSON.stringify(text) })
+    } ${this.problem}`
+  }
+}
+
+/** A socket path is longer than the platform's `sun_path` holds (`unix(7)`: 108 bytes with the final NUL). */
+export class PathTooLong extends Schema.TaggedError<PathTooLong>()("PathTooLong", {
+  path: Schema.String,
+  bytes: Schema.Int,
+  maxBytes: Schema.Int
+}) {
+  override get message() {
+    return `socket path ${JSON.stringify(this.path)} is ${this.bytes} bytes long, and this platform allows ` +
+      `${this.maxBytes}: choose a shorter directory`
+  }
+}
+
+/** Why a text is not an address this machine can use. Nothing has been touched. */
+export class AddressError extends Schema.TaggedError<AddressError>()("AddressError", {
+  reason: Schema.Union([InvalidAddress, PathTooLong])
+}) {
+  override get message() {
+    return this.reason.message
+  }
+}
+
+/** A peer's address. Equal when the socket paths are equal. */
+export interface Address {
+  readonly socketPath: string
+}
+
+/** The most bytes a socket path may have: 107 on Linux, 103 on macOS and the BSDs, none on Windows (pipes). */
+export const maxPathBytes = (platform: NodeJS.Platform): number =>
+  platform === "win32" ? 256 : platform === "linux" ? 107 : 103
+
+const PIPE = "\\\\.\\pipe\\"
+
+const fail = (given: Option.Option<string>, problem: string): Result.Result<never, AddressError> =>
+  Result.fail(new AddressError({ reason: new InvalidAddress({ given, problem }) }))
+
+/** Fails with `PathTooLong`, naming both numbers, before anything is touched. */
+export const checkLength = (socketPath: string, platform: NodeJS.Platform): Result.Result<void, AddressError> => {
+  const bytes = Buffer.byteLength(socketPath)
+  const maxBytes = maxPathBytes(platform)
+  return bytes <= maxBytes
+    ? Result.succeed(undefined)
+    : Result.fail(new AddressError({ reason: new PathTooLong({ path: socketPath, bytes, maxBytes }) }))
+}
+
+/**
+ * Reads `uds:<path>`, an absolute path, or a Windows pipe. Fails with `InvalidAddress` for anything else, and with
+ * `PathTooLong`. A text with `#token=` is refused without being repeated: addresses carry no secrets.
+ */
+export const parse = (
+  text: string,
+  platform: NodeJS.Platform = process.platform
+): Result.Result<Address, AddressError> => {
+  if (/#token=/i.test(text)) {
+    return fail(Option.none(), "holds a token; give only the path, the token is looked up in the capability file")
+  }
+  const socketPath = text.startsWith("uds:") ? text.slice("uds:".length) : text
+  if (socketPath === "") return fail(Option.some(text), "is empty; give uds:<path> or an absolute path")
+  if (socketPath.includes("\0")) return fail(Option.some(text), "holds a NUL character")
+  const isPipe = socketPath.startsWith(PIPE)
+  if (isPipe && platform !== "win32") {
+    return fail(Option.some(text), "is a Windows pipe; this platform uses socket paths")
+  }
+  if (isPipe ? socketPath.length === PIPE.length : !path.posix.isAbsolute(socketPath)) {
+    return fail(Option.some(text), "is not absolute; give uds:<path> or a path that begins with /")
+  }
+  return Result.map(checkLength(socketPath, platform), () => ({ socketPath }))
+}
+
+/** The public form, which `parse` reads back. */
+export const format = (address: Address): string =>
+  address.socketPath.startsWith(PIPE) ? address.socketPath : `uds:${address.socketPath}`
+
+export interface DefaultPath {
+  readonly socketPath: string
+  /** The user's directory that holds one directory for each endpoint; none for pipes. */
+  readonly base: Option.Option<string>
+}
+
+/** Random hex digits in a default path, and the fewest that are still enough (PROTOCOL.md 5.1). */
+export const nonceDigits = 32
+const minNonceDigits = 16
+
+/** The user's directories for endpoints, in order of preference, without regard to length. */
+export const bases = (
+  host: Pick<HostFacts, "tmpdir" | "uid">,
+  namespace: string,
+  runtimeDirectory: Option.Option<string>
+): ReadonlyArray<string> => {
+  const own = `${namespace}-socks-${Option.getOrElse(host.uid, () => 0)}`
+  const inTemporary = [path.posix.join(host.tmpdir, own), path.posix.join("/tmp", own)]
+  return Option.match(runtimeDirectory, {
+    onNone: () => inTemporary,
+    onSome: (directory) => [path.posix.join(directory, `${namespace}-socks`), ...inTemporary]
+  })
+}
+
+/**
+ * A path for a new endpoint of this process. `nonce` is 32 hex digits; fewer are used, down to 16, where the path would
+ * be too long, then the next base is tried. Fails with `PathTooLong` when none fits.
+ *
+ * `runtimeDirectory` is `$XDG_RUNTIME_DIR`, if the caller found it private to the user.
+ */
+export const defaultPath = (
+  host: Pick<HostFacts, "platform" | "tmpdir" | "uid" | "pid">,
+  namespace: string,
+  nonce: string,
+  runtimeDirectory: Option.Option<string>
+): Result.Result<DefaultPath, AddressError> => {
+  if (host.platform === "win32") {
+    return Result.succeed({ socketPath: `${PIPE}${namespace}-${host.pid}-${nonce}`, base: Option.none() })
+  }
+  const at = (base: string, digits: number) =>
+    path.posix.join(base, `${host.pid}-${nonce.slice(0, digits)}`, "messaging.sock")
+  const candidates = bases(host, namespace, runtimeDirectory)
+  for (const base of candidates) {
+    const room = maxPathBytes(host.platform) - Buffer.byteLength(at(base, 0))
+    if (room >= minNonceDigits) {
+      return Result.succeed({ socketPath: at(base, Math.min(room, nonceDigits)), base: Option.some(base) })
+    }
+  }
+  const shortest = at(candidates[candidates.length - 1] ?? host.tmpdir, minNonceDigits)
+  return Result.flatMap(
+    checkLength(shortest, host.platform),
+    () => fail(Option.some(shortest), "is too long for every base directory")
+  )
+}

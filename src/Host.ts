@@ -1,0 +1,38 @@
+/**
+ * What the operating system says about this process, as one replaceable value.
+ *
+ * Everything else in the library asks here instead of `node:process`, so the rules for Linux, macOS and Windows are
+ * all computed, and tested, on whichever machine runs the tests.
+ */
+import * as Context from "effect/Context"
+import * as Option from "effect/Option"
+import * as os from "node:os"
+
+export interface HostFacts {
+  readonly platform: NodeJS.Platform
+  /** The user's numeric id; none on Windows, where the checks of owner and mode do not apply. */
+  readonly uid: Option.Option<number>
+  readonly pid: number
+  /** Such as `24.1.0`. */
+  readonly nodeVersion: string
+  readonly tmpdir: string
+  readonly homedir: string
+  /** The working directory, published beside the address so that people can tell peers apart. */
+  readonly cwd: string
+  /** The live environment. Children inherit what is set here; only `Messaging` writes to it. */
+  readonly environment: Record<string, string | undefined>
+}
+
+/** The facts about this process. Needs no layer; override it with `Effect.provideService` in tests. */
+export class Host extends Context.Reference<HostFacts>("effect-messaging/Host", {
+  defaultValue: () => ({
+    platform: process.platform,
+    uid: Option.fromNullishOr(process.getuid?.()),
+    pid: process.pid,
+    nodeVersion: process.versions.node,
+    tmpdir: os.tmpdir(),
+    homedir: os.homedir(),
+    cwd: process.cwd(),
+    environment: process.env
+  })
+}) {}

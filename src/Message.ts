@@ -1,0 +1,91 @@
+/**
+ * The vocabulary of the wire: the message, its constructors, and the replies of a server, exactly as PROTOCOL.md
+ * sections 2 and 3 spell them. Knows nothing of sockets, time or tokens beyond the name of their field.
+ */
+import * as Schema from "effect/Schema"
+
+/** Messages an application sends, replies of a server, and the two halves of a ping. */
+export const MessageType = Schema.Literals(["text", "notification", "query", "response", "error", "ping", "pong"])
+export type MessageType = typeof MessageType.Type
+
+/** JSON values by key. `authToken` is the protocol's own and never reaches an application. */
+export const Meta = Schema.Record(Schema.String, Schema.Json)
+export type Meta = typeof Meta.Type
+
+/**
+ * One message. Unknown top-level keys are dropped when decoding.
+ *
+ * `from` is the sender's socket path as the sender states it: a claim, see `Inbox.Sender`. `ts` is ISO-8601 text.
+ */
+export const Message = Schema.Struct({
+  type: MessageType,
+  data: Schema.optionalKey(Schema.String),
+  from: Schema.optionalKey(Schema.String),
+  ts: Schema.optionalKey(Schema.String),
+  meta: Schema.optionalKey(Meta)
+})
+export interface Message extends Schema.Schema.Type<typeof Message> {}
+
+export interface Options {
+  readonly meta?: Meta | undefined
+  /** Set by `Messaging.send` to the own socket path when absent. */
+  readonly from?: string | undefined
+  readonly ts?: string | undefined
+}
+
+const make = (type: MessageType) => (data: string, options?: Options): Message => ({
+  type,
+  data,
+  ...(options?.from === undefined ? {} : { from: options.from }),
+  ...(options?.ts === undefined ? {} : { ts: options.ts }),
+  ...(options?.meta === undefined ? {} : { meta: options.meta })
+})
+
+/** Something said to the peer. */
+export const text = make("text")
+/** Something the peer may want to know and need not act on. */
+export const notification = make("notification")
+/** Something the peer is asked. */
+export const query = make("query")
+
+export const decodeResult = Schema.decodeUnknownResult(Message)
+
+/** The version that a capability file states when it has no `protocol` key. */
+export const protocol1 = 1
+
+/** The message as the application may see it: without the token it travelled with. */
+export const withoutToken = (message: Message): Message => {
+  if (message.meta === undefined) return message
+  const { meta, ...rest } = message
+  const { authToken: _, ...kept } = meta
+  return Object.keys(kept).length === 0 ? rest : { ...rest, meta: kept }
+}
+
+/** The token a parsed frame carries as its own `meta.authToken`, if that is a string at all. */
+export const tokenOf = (frame: Readonly<Record<string, unknown>>): string | undefined => {
+  const meta = Object.hasOwn(frame, "meta") ? frame["meta"] : undefined
+  if (typeof meta !== "object" || meta === null || !Object.hasOwn(meta, "authToken")) return undefined
+  const token = (meta as Record<string, unknown>)["authToken"]
+  return typeof token === "string" ? token : undefined
+}
+
+/** Error texts a server sends. A client may match on them, so they never change. */
+export const errorTexts = {
+  unauthorized: "unauthorized",
+  invalidFrame: "invalid frame",
+  authenticationTimeout: "authentication timeout",
+  idleTimeout: "idle timeout",
+  frameTimeout: "frame timeout",
+  inboxFull: "inbox full",
+  frameTooLarge: (maxBytes: number, bytesSeen: number) => `NDJSON frame exceeded ${maxBytes} bytes (${bytesSeen})`
+} as const
+
+/**
+ * The three replies of protocol 1, each a whole frame with its LF. Keys stand in the order of PROTOCOL.md 3.4, which
+ * clients rely on; `ts` is ISO-8601 and needs no escaping.
+ */
+export const replies = {
+  ack: (id: string, ts: string) => `{"type":"response","data":"ok","ts":"${ts}","meta":{"id":"${id}"}}\n`,
+  pong: (from: string, ts: string) => `{"type":"pong","from":${JSON.stringify(from)},"ts":"${ts}"}\n`,
+  error: (text: string, ts: string) => `{"type":"error","data":${JSON.stringify(text)},"ts":"${ts}"}\n`
+} as const
