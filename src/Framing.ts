@@ -1,0 +1,297 @@
+/**
+ * Frames on a byte stream: one UTF-8 JSON object a line (PROTOCOL.md section 1). Bytes in, messages or one typed error
+ * out; no socket, clock or log.
+ *
+ * Any split of the same bytes into chunks gives the same frames. Good frames before a bad one are delivered, nothing
+ * after it is, and memory stays within `maxFrameBytes` however the bytes arrive. `effect/encoding/Ndjson` differs where
+ * the protocol is exact (a lone CR, a line of spaces, a BOM, an unterminated tail), so the byte path is our own.
+ */
+import * as Arr from "effect/Array"
+import * as Effect from "effect/Effect"
+import type * as Pull from "effect/Pull"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { Buffer, isAscii, isUtf8 } from "node:buffer"
+import { cleanse, explainNotJson } from "./internal/json.ts"
+import { Limits, type Values } from "./Limits.ts"
+import * as Message from "./Message.ts"
+
+/** A frame is longer than `maxFrameBytes`, whether or not its end has arrived. The stream ends. */
+export class FrameTooLarge extends Schema.TaggedError<FrameTooLarge>()("FrameTooLarge", {
+  maxBytes: Schema.Int,
+  bytesSeen: Schema.Int
+}) {
+  override get message() {
+    return `frame of ${this.bytesSeen} bytes or more exceeds the limit of ${this.maxBytes} bytes`
+  }
+}
+
+/** A frame is not a message. Its bytes are not repeated here, since they may hold a token. The stream ends. */
+export class InvalidFrame extends Schema.TaggedError<InvalidFrame>()("InvalidFrame", {
+  problem: Schema.Literals(["not UTF-8", "not JSON", "not an object", "nested too deep", "not a message"])
+}) {
+  override get message() {
+    return `frame is ${this.problem}`
+  }
+}
+
+/** A value given to `encode` is not a message that JSON can hold. Nothing of it is sent. */
+export class InvalidMessage extends Schema.TaggedError<InvalidMessage>()("InvalidMessage", {
+  problem: Schema.String
+}) {
+  override get message() {
+    return `message cannot be sent: ${this.problem}`
+  }
+}
+
+/** Why a stream of frames ended, or why a message could not become a frame. */
+export class FramingError extends Schema.TaggedError<FramingError>()("FramingError", {
+  reason: Schema.Union([FrameTooLarge, InvalidFrame, InvalidMessage])
+}) {
+  override get message() {
+    return this.reason.message
+  }
+}
+
+/** One line that holds a JSON object, not yet checked against the message schema. */
+export interface Frame {
+  readonly value: Readonly<Record<string, unknown>>
+  /** Bytes on the wire, LF not counted. */
+  readonly bytes: number
+}
+
+/** The state of one byte stream. It belongs to whoever feeds it; after an error it must not be fed again. */
+export interface Decoder {
+  /** Appends the frames that `chunk` completes to `out`. The chunk's memory is kept while it holds half a frame. */
+  readonly push: (chunk: Uint8Array, out: Array<Frame>) => FramingError | undefined
+  /** The ordinal of the frame that has begun and not ended, if one has; it never repeats. */
+  readonly partialFrame: () => number | undefined
+}
+
+const LF = 0x0a
+const OPEN_BRACE = 0x7b
+const blank = /^[ \t\r]*$/
+
+const invalidFrame = (problem: InvalidFrame["problem"]) => new FramingError({ reason: new InvalidFrame({ problem }) })
+
+const parse = (line: string, bytes: number, maxDepth: number, out: Array<Frame>): FramingError | undefined => {
+  if (line.charCodeAt(0) !== OPEN_BRACE && blank.test(line)) return undefined
+  let value: unknown
+  try {
+    value = JSON.parse(line)
+  } catch {
+    // The parser's own error quotes the input, so it goes no further.
+    return invalidFrame("not JSON")
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return invalidFrame("not an object")
+  if (!cleanse(value, maxDepth)) return invalidFrame("nested too deep")
+  out.push({ value: value as Record<string, unknown>, bytes })
+  return undefined
+}
+
+export const makeDecoder = (limits: Pick<Values, "maxFrameBytes" | "maxJsonDepth">): Decoder => {
+  const { maxFrameBytes: maxBytes, maxJsonDepth: maxDepth } = limits
+  // Half a frame: the first piece is kept where it lies, further pieces are gathered in a buffer of our own, so that
+  // a peer sending single bytes costs one buffer and not thousands of chunks.
+  let held: Buffer = Buffer.alloc(0)
+  let heldBytes = 0
+  let gathering = false
+  let ordinal = 0
+
+  const tooLarge = (bytesSeen: number) => new FramingError({ reason: new FrameTooLarge({ maxBytes, bytesSeen }) })
+
+  const hold = (piece: Buffer): FramingError | undefined => {
+    const needed = heldBytes + piece.length
+    if (needed > maxBytes) return tooLarge(needed)
+    if (heldBytes === 0) {
+      held = piece
+      gathering = false
+      ordinal++
+    } else {
+      if (!gathering || held.length < needed) {
+        const grown = Buffer.allocUnsafeSlow(Math.min(maxBytes, Math.max(65_536, 2 * needed)))
+        held.copy(grown, 0, 0, heldBytes)
+        held = grown
+        gathering = true
+      }
+      piece.copy(held, heldBytes)
+    }
+    heldBytes = needed
+    return undefined
+  }
+
+  const complete = (head: Buffer, out: Array<Frame>): FramingError | undefined => {
+    const bytes = heldBytes + head.length
+    if (bytes > maxBytes) return tooLarge(bytes)
+    let frame: Buffer
+    if (gathering) {
+      const problem = hold(head)
+      if (problem !== undefined) return problem
+      frame = held.subarray(0, bytes)
+    } else {
+      frame = Buffer.concat([held.subarray(0, heldBytes), head], bytes)
+    }
+    held = Buffer.alloc(0)
+    heldBytes = 0
+    gathering = false
+    return isUtf8(frame) ? parse(frame.toString("utf8"), bytes, maxDepth, out) : invalidFrame("not UTF-8")
+  }
+
+  /** Whole lines that lie in one chunk: decoded to text in one go, then cut by the platform's own search. */
+  const lines = (region: Buffer, out: Array<Frame>): FramingError | undefined => {
+    const ascii = isAscii(region)
+    if (!ascii && !isUtf8(region)) return damagedLines(region, out)
+    const text = ascii ? region.toString("latin1") : region.toString("utf8")
+    for (let start = 0; start <= text.length;) {
+      const found = text.indexOf("\n", start)
+      const end = found === -1 ? text.length : found
+      const line = text.slice(start, end)
+      const bytes = ascii ? line.length : Buffer.byteLength(line)
+      if (bytes > maxBytes) return tooLarge(bytes)
+      const problem = parse(line, bytes, maxDepth, out)
+      if (problem !== undefined) return problem
+      start = end + 1
+    }
+    return undefined
+  }
+
+  /** The slow way, line by line, so that good frames before the damaged one are still delivered. */
+  const damagedLines = (region: Buffer, out: Array<Frame>): FramingError | undefined => {
+    for (let start = 0; start <= region.length;) {
+      const found = region.indexOf(LF, start)
+      const line = region.subarray(start, found === -1 ? region.length : found)
+      if (line.length > maxBytes) return tooLarge(line.length)
+      if (!isUtf8(line)) return invalidFrame("not UTF-8")
+      const problem = parse(line.toString("utf8"), line.length, maxDepth, out)
+      if (problem !== undefined) return problem
+      start += line.length + 1
+    }
+    return undefined
+  }
+
+  return {
+    partialFrame: () => heldBytes > 0 ? ordinal : undefined,
+    push: (chunk, out) => {
+      const view = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength)
+      const last = view.lastIndexOf(LF)
+      if (last === -1) return hold(view)
+      let start = 0
+      if (heldBytes > 0) {
+        start = view.indexOf(LF) + 1
+        const problem = complete(view.subarray(0, start - 1), out)
+        if (problem !== undefined) return problem
+      }
+      if (start <= last) {
+        const problem = lines(view.subarray(start, last), out)
+        if (problem !== undefined) return problem
+      }
+      return last + 1 < view.length ? hold(view.subarray(last + 1)) : undefined
+    }
+  }
+}
+
+/** Maps each batch to an array; a failure is delivered after what came before it in the same batch. */
+const mapBatches = <A, B, E, R, E2>(
+  self: Stream.Stream<A, E, R>,
+  step: (batch: Arr.NonEmptyReadonlyArray<A>, out: Array<B>) => E2 | undefined
+): Stream.Stream<B, E | E2, R> =>
+  Stream.transformPull(self, (upstream) =>
+    Effect.sync(() => {
+      let failure: E2 | undefined
+      const pull: Pull.Pull<Arr.NonEmptyReadonlyArray<B>, E | E2> = Effect.suspend(() =>
+        failure !== undefined ? Effect.fail(failure) : Effect.flatMap(upstream, (batch) => {
+          const out: Array<B> = []
+          failure = step(batch, out)
+          return Arr.isArrayNonEmpty(out) ? Effect.succeed(out) : pull
+        })
+      )
+      return pull
+    }))
+
+/** Bytes to frames through `decoder`, one batch of frames for each batch of chunks that completes any. */
+export const frames =
+  (decoder: Decoder) => <E, R>(bytes: Stream.Stream<Uint8Array, E, R>): Stream.Stream<Frame, E | FramingError, R> =>
+    mapBatches(bytes, (chunks, out: Array<Frame>) => {
+      for (const chunk of chunks) {
+        const problem = decoder.push(chunk, out)
+        if (problem !== undefined) return problem
+      }
+      return undefined
+    })
+
+/**
+ * Bytes to messages, batch by batch. Lines of only spaces, tabs and CR are skipped; bytes after the last LF are
+ * dropped; unknown keys and keys that name a prototype are dropped.
+ *
+ * Fails with `FramingError`, reason `FrameTooLarge` or `InvalidFrame`; an upstream failure passes unchanged. The limits
+ * `maxFrameBytes` and `maxJsonDepth` apply.
+ */
+export const decode = <E, R>(
+  bytes: Stream.Stream<Uint8Array, E, R>
+): Stream.Stream<Message.Message, E | FramingError, R> =>
+  Stream.unwrap(
+    Effect.map(Limits, (limits) =>
+      mapBatches(frames(makeDecoder(limits))(bytes), (batch, out: Array<Message.Message>) => {
+        for (const frame of batch) {
+          const message = Message.decodeResult(frame.value)
+          if (Result.isFailure(message)) {
+            return invalidFrame("not a message")
+          }
+          out.push(message.success)
+        }
+        return undefined
+      }))
+  )
+
+const isMessage = Schema.is(Schema.Struct({ ...Message.Message.fields, meta: Schema.optionalKey(Schema.Unknown) }))
+
+/**
+ * One message as one frame with its LF, or the reason why it cannot be one. Never throws, whatever `meta` holds.
+ * The error never repeats the message.
+ */
+export const encodeFrame = (
+  message: Message.Message,
+  limits: Pick<Values, "maxFrameBytes" | "maxJsonDepth">
+): Result.Result<string, FramingError> => {
+  const budget = { left: limits.maxFrameBytes }
+  const problem = !isMessage(message)
+    ? "it does not fit the message schema (type, data, from, ts, meta)"
+    : message.meta === undefined
+    ? undefined
+    : explainNotJson(message.meta, "meta", limits.maxJsonDepth - 1, budget)
+  if (problem !== undefined) return Result.fail(new FramingError({ reason: new InvalidMessage({ problem }) }))
+  const { data, from, meta, ts, type } = message
+  const frame = JSON.stringify({ type, data, from, ts, meta })
+  const bytes = Buffer.byteLength(frame)
+  return bytes > limits.maxFrameBytes
+    ? Result.fail(
+      new FramingError({ reason: new FrameTooLarge({ maxBytes: limits.maxFrameBytes, bytesSeen: bytes }) })
+    )
+    : Result.succeed(`${frame}\n`)
+}
+
+const encoder = new TextEncoder()
+
+/**
+ * Messages to bytes, one chunk for each batch. Fails with `FramingError`, reason `FrameTooLarge` or `InvalidMessage`,
+ * after the messages before the bad one.
+ */
+export const encode = <E, R>(
+  messages: Stream.Stream<Message.Message, E, R>
+): Stream.Stream<Uint8Array, E | FramingError, R> =>
+  Stream.unwrap(Effect.map(Limits, (limits) =>
+    mapBatches(messages, (batch, out: Array<Uint8Array>) => {
+      let text = ""
+      let failure: FramingError | undefined
+      for (const message of batch) {
+        const frame = encodeFrame(message, limits)
+        if (Result.isFailure(frame)) {
+          failure = frame.failure
+          break
+        }
+        text += frame.success
+      }
+      if (text !== "") out.push(encoder.encode(text))
+      return failure
+    })))
