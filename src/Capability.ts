@@ -1,0 +1,303 @@
+/**
+ * The private file that makes an endpoint addressable: its socket path and the token that opens it, readable by its
+ * user only (PROTOCOL.md sections 5.2, 5.3 and 5.5).
+ *
+ * Tokens are `Redacted` from birth to use and are compared in constant time. A file is published whole or not at all,
+ * and removed only by the endpoint whose token it holds.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import { Buffer } from "node:buffer"
+import * as crypto from "node:crypto"
+import * as path from "node:path"
+import { Host } from "./Host.ts"
+import { Posix } from "./internal/posix.ts"
+import * as privateFiles from "./internal/privateFiles.ts"
+import { DirectoryNotPrivate, failed, FileFailed } from "./internal/privateFiles.ts"
+import { Limits } from "./Limits.ts"
+import { protocol1 } from "./Message.ts"
+import { Namespace } from "./Namespace.ts"
+
+export { DirectoryNotPrivate, FileFailed }
+
+/** No capability file names the socket path: nothing was published there, or it has ended. */
+export class CapabilityNotFound extends Schema.TaggedError<CapabilityNotFound>()("CapabilityNotFound", {
+  socketPath: Schema.String
+}) {
+  override get message() {
+    return `no capability for ${this.socketPath}`
+  }
+}
+
+/** A capability file is not to be trusted, and was not used. */
+export class CapabilityRefused extends Schema.TaggedError<CapabilityRefused>()("CapabilityRefused", {
+  path: Schema.String,
+  problem: Schema.Literals([
+    "a link",
+    "not a regular file",
+    "foreign owner",
+    "open to others",
+    "too large",
+    "not a capability",
+    "for another socket path"
+  ])
+}) {
+  override get message() {
+    return `capability file ${this.path} is refused (${this.problem}): remove it, and restart the endpoint it names`
+  }
+}
+
+export class CapabilityError extends Schema.TaggedError<CapabilityError>()("CapabilityError", {
+  reason: Schema.Union([CapabilityNotFound, CapabilityRefused, DirectoryNotPrivate, FileFailed])
+}) {
+  override get message() {
+    return this.reason.message
+  }
+}
+
+/** What an endpoint tells about itself, and the token that opens it. */
+export interface CapabilityRecord {
+  readonly socketPath: string
+  readonly token: Redacted.Redacted<string>
+  /** 1 when the file does not say. */
+  readonly protocol: number
+  readonly pid: Option.Option<number>
+  readonly startedAt: Option.Option<DateTime.Utc>
+  readonly name: Option.Option<string>
+  readonly cwd: Option.Option<string>
+}
+
+export interface PublishOptions {
+  /** Shown to people who list peers. */
+  readonly name?: string | undefined
+}
+
+export class Capability extends Context.Service<Capability, {
+  /**
+   * Publishes a capability with a new token for `socketPath`; it is withdrawn when the scope closes, if it is still
+   * one's own. Fails with reasons `DirectoryNotPrivate` and `FileFailed`, and then leaves nothing behind.
+   */
+  readonly publish: (
+    socketPath: string,
+    options?: PublishOptions
+  ) => Effect.Effect<CapabilityRecord, CapabilityError, Scope.Scope>
+  /** Fails with `CapabilityNotFound`, `CapabilityRefused`, `DirectoryNotPrivate` or `FileFailed`. */
+  readonly lookup: (socketPath: string) => Effect.Effect<CapabilityRecord, CapabilityError>
+  /** Every capability that can be trusted, by socket path. Others are left out, and left alone. */
+  readonly list: Effect.Effect<ReadonlyArray<CapabilityRecord>, CapabilityError>
+  /** Removes the file of `record` if it still holds the same token. Answers whether it did. */
+  readonly remove: (record: CapabilityRecord) => Effect.Effect<boolean, CapabilityError>
+}>()("effect-messaging/Capability") {}
+
+const Token = Schema.String.pipe(Schema.check(Schema.isPattern(/^[0-9a-f]{64}$/)))
+
+/** The file as it stands on disk, in this order. Unknown keys are ignored, so that later versions can add some. */
+const CapabilityFile = Schema.fromJsonString(Schema.Struct({
+  socketPath: Schema.String,
+  authToken: Schema.RedactedFromValue(Token),
+  protocol: Schema.optionalKey(Schema.Int),
+  pid: Schema.optionalKey(Schema.Int),
+  startedAt: Schema.optionalKey(Schema.String),
+  name: Schema.optionalKey(Schema.String),
+  cwd: Schema.optionalKey(Schema.String)
+}))
+const decodeFile = Schema.decodeUnknownResult(CapabilityFile)
+const encodeFile = Schema.encodeEffect(CapabilityFile)
+
+/** Whether `given` is the token: in constant time, as bytes, whole. */
+export const matches = (token: Redacted.Redacted<string>, given: string): boolean => {
+  const expected = Buffer.from(Redacted.value(token))
+  const bytes = Buffer.from(given)
+  const sameLength = bytes.length === expected.length
+  // A wrong length takes the same comparison, of the token with itself.
+  return crypto.timingSafeEqual(expected, sameLength ? bytes : expected) && sameLength
+}
+
+/** `<sha256 hex of the socket path>.json`. */
+export const fileName = (socketPath: string): string =>
+  `${crypto.createHash("sha256").update(socketPath).digest("hex")}.json`
+
+const newRecord = (socketPath: string, pid: number, cwd: string, options: PublishOptions, now: number) => ({
+  socketPath,
+  token: Redacted.make(crypto.randomBytes(32).toString("hex"), { label: "token" }),
+  protocol: protocol1,
+  pid: Option.some(pid),
+  startedAt: DateTime.make(now),
+  name: Option.fromNullishOr(options.name),
+  cwd: Option.some(cwd)
+})
+
+const refuse = (path: string, problem: CapabilityRefused["problem"]) =>
+  new CapabilityError({ reason: new CapabilityRefused({ path, problem }) })
+const notFound = (socketPath: string) => new CapabilityError({ reason: new CapabilityNotFound({ socketPath }) })
+const wrap = Effect.mapError((reason: CapabilityError["reason"]) => new CapabilityError({ reason }))
+
+/** Capabilities as files, in `<config home>/messaging-capabilities`. */
+export const make = Effect.gen(function*() {
+  const fs = yield* FileSystem.FileSystem
+  const posix = yield* Posix
+  const files = yield* privateFiles.make
+  const host = yield* Host
+  const limits = yield* Limits
+  const names = yield* Namespace
+
+  // A home reached through a link is used by its real name; from there on no link is followed.
+  const configHome = host.environment[names.configVariable] || path.join(host.homedir, names.configDirectory)
+  const directory = Effect.map(
+    Effect.orElseSucceed(fs.realPath(configHome), () => configHome),
+    (home) => path.join(home, "messaging-capabilities")
+  )
+
+  const read = Effect.fnUntraced(function*(file: string) {
+    const opened = yield* posix.readUntrusted(file, limits.maxCapabilityBytes).pipe(
+      Effect.mapError((reason) => reason.code === "ELOOP" ? refuse(file, "a link") : new CapabilityError({ reason }))
+    )
+    if (!opened.isRegular) return yield* refuse(file, "not a regular file")
+    if (Option.isSome(host.uid) && opened.uid !== host.uid.value) return yield* refuse(file, "foreign owner")
+    if (Option.isSome(host.uid) && (opened.mode & 0o077) !== 0) return yield* refuse(file, "open to others")
+    if (opened.bytes.length > limits.maxCapabilityBytes) return yield* refuse(file, "too large")
+    const decoded = decodeFile(Buffer.from(opened.bytes).toString("utf8"))
+    // The decoder's own error may quote the file, so it goes no further.
+    if (Result.isFailure(decoded)) return yield* refuse(file, "not a capability")
+    const { authToken, cwd, name, pid, protocol, socketPath, startedAt } = decoded.success
+    return {
+      socketPath,
+      token: authToken,
+      protocol: protocol ?? protocol1,
+      pid: Option.fromNullishOr(pid),
+      startedAt: Option.flatMap(Option.fromNullishOr(startedAt), DateTime.make),
+      name: Option.fromNullishOr(name),
+      cwd: Option.fromNullishOr(cwd)
+    } satisfies CapabilityRecord
+  })
+
+  const lookup = Effect.fnUntraced(function*(socketPath: string) {
+    const home = yield* directory
+    if (Option.isNone(yield* wrap(files.inspect(home)))) return yield* notFound(socketPath)
+    yield* wrap(files.checkPrivate(home))
+    const file = path.join(home, fileName(socketPath))
+    const record = yield* read(file).pipe(
+      Effect.catchReason(
+        "CapabilityError",
+        "FileFailed",
+        (reason, error) => Effect.fail(reason.code === "ENOENT" ? notFound(socketPath) : error)
+      )
+    )
+    return record.socketPath === socketPath ? record : yield* refuse(file, "for another socket path")
+  })
+
+  const remove = Effect.fnUntraced(function*(record: CapabilityRecord) {
+    const current = yield* Effect.result(lookup(record.socketPath))
+    if (Result.isFailure(current) || !matches(current.success.token, Redacted.value(record.token))) return false
+    const file = path.join(yield* directory, fileName(record.socketPath))
+    yield* wrap(Effect.mapError(fs.remove(file, { force: true }), failed("remove", file)))
+    return true
+  })
+
+  /** A private temporary file, then a rename: readers see the whole file or none. */
+  const write = Effect.fnUntraced(function*(home: string, record: CapabilityRecord) {
+    const file = path.join(home, fileName(record.socketPath))
+    const temporary = `${file}.${crypto.randomBytes(8).toString("hex")}.tmp`
+    const text = yield* Effect.orDie(encodeFile({
+      socketPath: record.socketPath,
+      authToken: record.token,
+      protocol: record.protocol,
+      ...Option.match(record.pid, { onNone: () => ({}), onSome: (pid) => ({ pid }) }),
+      ...Option.match(record.startedAt, {
+        onNone: () => ({}),
+        onSome: (at) => ({ startedAt: DateTime.formatIso(at) })
+      }),
+      ...Option.match(record.name, { onNone: () => ({}), onSome: (name) => ({ name }) }),
+      ...Option.match(record.cwd, { onNone: () => ({}), onSome: (cwd) => ({ cwd }) })
+    }))
+    const bytes = Buffer.from(text)
+    if (bytes.length > limits.maxCapabilityBytes) return yield* refuse(file, "too large")
+    const noFollow = Option.isSome(host.uid)
+    yield* Effect.scoped(Effect.gen(function*() {
+      const opened = yield* fs.open(temporary, { flag: "wx", mode: 0o600, noFollow })
+      yield* Effect.onError(
+        Effect.andThen(opened.writeAll(bytes), opened.sync),
+        () => Effect.ignore(fs.remove(temporary, { force: true }))
+      )
+    })).pipe(
+      Effect.andThen(Effect.onError(
+        fs.rename(temporary, file),
+        () => Effect.ignore(fs.remove(temporary, { force: true }))
+      )),
+      Effect.mapError(failed("write", file)),
+      wrap
+    )
+  })
+
+  return Capability.of({
+    lookup,
+    remove,
+    publish: Effect.fnUntraced(function*(socketPath: string, options: PublishOptions = {}) {
+      const home = yield* directory
+      const record = newRecord(socketPath, host.pid, host.cwd, options, yield* Clock.currentTimeMillis)
+      yield* wrap(files.ensurePrivate(home))
+      return yield* Effect.acquireRelease(
+        Effect.as(write(home, record), record),
+        () => Effect.ignore(remove(record))
+      )
+    }),
+    list: Effect.gen(function*() {
+      const home = yield* directory
+      if (Option.isNone(yield* wrap(files.inspect(home)))) return []
+      yield* wrap(files.checkPrivate(home))
+      const entries = yield* wrap(Effect.mapError(fs.readDirectory(home), failed("list", home)))
+      const found = yield* Effect.forEach(
+        entries.filter((entry) => /^[0-9a-f]{64}\.json$/.test(entry)),
+        (entry) =>
+          Effect.map(
+            Effect.option(read(path.join(home, entry))),
+            Option.filter((record) => fileName(record.socketPath) === entry)
+          ),
+        { concurrency: 16 }
+      )
+      return found.flatMap(Option.toArray).sort((a, b) => a.socketPath < b.socketPath ? -1 : 1)
+    })
+  })
+})
+
+/** Capability files of the namespace in force. */
+export const layer: Layer.Layer<Capability, never, FileSystem.FileSystem> = Layer.effect(Capability, make)
+
+/** Capabilities in memory, shared by the endpoints of one program: no file, for tests. */
+export const makeMemory: Effect.Effect<Capability["Service"]> = Effect.gen(function*() {
+  const host = yield* Host
+  // Written by `publish` and `remove` in synchronous steps; an entry lives as long as its endpoint's scope.
+  const records = new Map<string, CapabilityRecord>()
+  const remove = (record: CapabilityRecord) =>
+    Effect.sync(() => records.get(record.socketPath) === record && records.delete(record.socketPath))
+  return Capability.of({
+    remove,
+    publish: (socketPath, options = {}) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) =>
+        Effect.acquireRelease(
+          Effect.sync(() => {
+            const record = newRecord(socketPath, host.pid, host.cwd, options, now)
+            records.set(socketPath, record)
+            return record
+          }),
+          remove
+        )),
+    lookup: (socketPath) =>
+      Effect.suspend(() => {
+        const record = records.get(socketPath)
+        return record === undefined ? Effect.fail(notFound(socketPath)) : Effect.succeed(record)
+      }),
+    list: Effect.sync(() => [...records.values()].sort((a, b) => a.socketPath < b.socketPath ? -1 : 1))
+  })
+})
+
+export const layerMemory: Layer.Layer<Capability> = Layer.effect(Capability, makeMemory)

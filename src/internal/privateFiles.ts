@@ -1,0 +1,156 @@
+/**
+ * Directories and files that only this user can have made (PROTOCOL.md section 5.5). Whoever can rename a directory on
+ * the way to a file can replace the file, so the whole chain is checked, link by link, and nothing is repaired: a wrong
+ * mode or owner is somebody's mistake or attack, and is reported with its remedy.
+ */
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
+import type { PlatformError } from "effect/PlatformError"
+import * as Predicate from "effect/Predicate"
+import * as Schema from "effect/Schema"
+import * as path from "node:path"
+import { Host } from "../Host.ts"
+
+/** A file operation failed; `code` is the errno, such as `EACCES`. */
+export class FileFailed extends Schema.TaggedError<FileFailed>()("FileFailed", {
+  operation: Schema.String,
+  path: Schema.String,
+  code: Schema.String
+}) {
+  override get message() {
+    return `cannot ${this.operation} ${this.path}: ${this.code}`
+  }
+}
+
+/** A directory, or one above it, could be changed by somebody else. Nothing was created or altered. */
+export class DirectoryNotPrivate extends Schema.TaggedError<DirectoryNotPrivate>()("DirectoryNotPrivate", {
+  path: Schema.String,
+  problem: Schema.Literals(["not a directory", "a link", "foreign owner", "open to others", "writable by others"]),
+  remedy: Schema.String
+}) {
+  override get message() {
+    return `${this.path} is not private (${this.problem}): ${this.remedy}`
+  }
+}
+
+export const errnoOf = (error: unknown): string =>
+  Predicate.hasProperty(error, "code") && Predicate.isString(error.code) ? error.code : "UNKNOWN"
+
+/** For `Effect.mapError` after a call of `FileSystem`. */
+export const failed = (operation: string, path: string) => (error: PlatformError): FileFailed => {
+  const code = errnoOf(error.reason.cause)
+  return new FileFailed({ operation, path, code: code === "UNKNOWN" ? error.reason._tag : code })
+}
+
+export interface PrivateFiles {
+  /** The entry itself, not what a link points at; none when there is none. */
+  readonly inspect: (path: string) => Effect.Effect<Option.Option<FileSystem.File.Info>, FileFailed>
+  /** Every directory above `path` belongs to root or the user, and nobody else can write to it unless it is sticky. */
+  readonly checkAncestors: (path: string) => Effect.Effect<void, DirectoryNotPrivate | FileFailed>
+  /** `path` is a real directory of the user's without group or other bits, and so is the chain above it safe. */
+  readonly checkPrivate: (path: string) => Effect.Effect<void, DirectoryNotPrivate | FileFailed>
+  /** As `checkPrivate`, after making the directory where it is missing. Answers whether this call made it. */
+  readonly ensurePrivate: (path: string) => Effect.Effect<boolean, DirectoryNotPrivate | FileFailed>
+  /** Whether the entry belongs to the user; always so where the platform knows no owners. */
+  readonly isOwn: (info: FileSystem.File.Info) => boolean
+}
+
+const openBits = 0o077
+const writableBits = 0o022
+const stickyBit = 0o1000
+
+const refuse = (path: string, problem: DirectoryNotPrivate["problem"], remedy: string) =>
+  new DirectoryNotPrivate({ path, problem, remedy })
+
+export const make: Effect.Effect<PrivateFiles, never, FileSystem.FileSystem> = Effect.gen(function*() {
+  const fs = yield* FileSystem.FileSystem
+  const host = yield* Host
+  const knowsOwners = Option.isSome(host.uid)
+  const isOwn = (info: FileSystem.File.Info) =>
+    Option.match(host.uid, { onNone: () => true, onSome: (uid) => Option.contains(info.uid, uid) })
+
+  const inspect: PrivateFiles["inspect"] = (path) =>
+    Effect.matchEffect(fs.lstat(path), {
+      onSuccess: (info) => Effect.succeedSome(info),
+      onFailure: (error) =>
+        error.reason._tag === "NotFound" ? Effect.succeedNone : Effect.fail(failed("inspect", path)(error))
+    })
+
+  const required = (path: string): Effect.Effect<FileSystem.File.Info, FileFailed> =>
+    Effect.flatMap(
+      inspect(path),
+      Option.match({
+        onNone: () => Effect.fail(new FileFailed({ operation: "inspect", path, code: "ENOENT" })),
+        onSome: (info) => Effect.succeed(info)
+      })
+    )
+
+  const directory = Effect.fnUntraced(function*(path: string) {
+    const info = yield* required(path)
+    if (info.type === "SymbolicLink") {
+      return yield* refuse(path, "a link", "name the directory it points at instead")
+    }
+    if (info.type !== "Directory") return yield* refuse(path, "not a directory", "move the file away")
+    return info
+  })
+
+  const checkAncestor = Effect.fnUntraced(function*(path: string) {
+    const info = yield* directory(path)
+    if (!knowsOwners) return
+    if (!isOwn(info) && !Option.contains(info.uid, 0)) {
+      return yield* refuse(path, "foreign owner", "use a directory below one of your own or root's")
+    }
+    if ((info.mode & writableBits) !== 0 && (info.mode & stickyBit) === 0) {
+      return yield* refuse(path, "writable by others", `chmod go-w ${path}`)
+    }
+  })
+
+  const checkAncestors: PrivateFiles["checkAncestors"] = Effect.fnUntraced(function*(target: string) {
+    for (let at = path.dirname(target);; at = path.dirname(at)) {
+      yield* checkAncestor(at)
+      if (at === path.dirname(at)) return
+    }
+  })
+
+  const checkPrivate: PrivateFiles["checkPrivate"] = Effect.fnUntraced(function*(path: string) {
+    yield* checkAncestors(path)
+    const info = yield* directory(path)
+    if (!knowsOwners) return
+    if (!isOwn(info)) return yield* refuse(path, "foreign owner", "use a directory of your own")
+    if ((info.mode & openBits) !== 0) {
+      // A sticky directory, such as /tmp, is shared on purpose.
+      const shared = (info.mode & stickyBit) !== 0
+      return yield* refuse(
+        path,
+        "open to others",
+        shared ? `mkdir -m 700 ${path}/NAME and use that` : `chmod 700 ${path}`
+      )
+    }
+  })
+
+  /** One level at a time and never recursive, so that each new directory is checked before anything is put in it. */
+  const create = Effect.fnUntraced(function*(target: string): Effect.fn.Return<boolean, FileFailed> {
+    if (Option.isSome(yield* inspect(target))) return false
+    const parent = path.dirname(target)
+    if (parent !== target) yield* create(parent)
+    return yield* Effect.matchEffect(fs.makeDirectory(target, { mode: 0o700 }), {
+      onSuccess: () => Effect.succeed(true),
+      // Somebody was faster. Whoever it was, the check that follows judges the result.
+      onFailure: (error) =>
+        error.reason._tag === "AlreadyExists" ? Effect.succeed(false) : Effect.fail(failed("create", target)(error))
+    })
+  })
+
+  return {
+    inspect,
+    checkAncestors,
+    checkPrivate,
+    isOwn,
+    ensurePrivate: Effect.fnUntraced(function*(target: string) {
+      const created = yield* create(target)
+      yield* checkPrivate(target)
+      return created
+    })
+  }
+})
