@@ -1,0 +1,81 @@
+/**
+ * Accepts the connections of a `node:net` server, one fiber each, behind Effect's `SocketServer` contract.
+ *
+ * Why not `NodeSocketServer`: it queues connections without bound until `run`, leaves a connection open for ever when
+ * its handler never reads, waits on close for peers that do not read, and hides the server that would allow any of
+ * this to be mended. `bench/accept.ts` measures both.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Scope from "effect/Scope"
+import type * as Socket from "effect/socket/Socket"
+import * as SocketServer from "effect/socket/SocketServer"
+import type * as Net from "node:net"
+import { closeGracefully, fromNetSocket } from "./nodeSocket.ts"
+
+export interface Options {
+  readonly address: string
+  /** Connections held before `run`. */
+  readonly maxWaiting: number
+  readonly closeTimeout: number
+}
+
+/**
+ * Takes over a server made with `allowHalfOpen` and `pauseOnConnect`. When the scope closes every connection is
+ * destroyed; the server itself stays the caller's to close.
+ */
+export const accept = Effect.fnUntraced(function*(server: Net.Server, options: Options) {
+  // Every open connection, from accept to close. Written by the server's events only.
+  const open = new Set<Net.Socket>()
+  // Accepted before `run`; handed over by it.
+  let waiting: Array<readonly [Net.Socket, Socket.Socket]> = []
+  let handle = (conn: Net.Socket, socket: Socket.Socket): void => {
+    if (waiting.length >= options.maxWaiting) conn.destroy()
+    else waiting.push([conn, socket])
+  }
+  yield* Effect.acquireRelease(
+    Effect.sync(() => {
+      server.on("connection", (conn) => {
+        open.add(conn)
+        conn.once("close", () => open.delete(conn))
+        handle(conn, fromNetSocket(conn))
+      })
+    }),
+    () =>
+      Effect.sync(() => {
+        handle = (conn) => conn.destroy()
+        for (const conn of open) conn.destroy()
+      })
+  )
+
+  const run = Effect.fnUntraced(function*<R, E, _>(handler: (socket: Socket.Socket) => Effect.Effect<_, E, R>) {
+    const context = Context.omit(Scope.Scope)(yield* Effect.context<R>()) as Context.Context<R>
+    const scope = yield* Scope.make()
+    const track = Fiber.runIn(scope)
+    const start = Effect.runForkWith(context)
+    const before = handle
+    handle = (conn, socket) => {
+      const session = Effect.onExit(
+        handler(socket),
+        (exit) => Exit.isSuccess(exit) ? closeGracefully(conn, options.closeTimeout) : Effect.sync(() => conn.destroy())
+      )
+      track(start(Effect.ignoreCause(session, { log: "Error", message: "a connection's handler failed" })))
+    }
+    for (const [conn, socket] of waiting) handle(conn, socket)
+    waiting = []
+    return yield* Effect.ensuring(
+      Effect.never,
+      Effect.suspend(() => {
+        handle = before
+        // First, so that no session waits for a peer that does not read.
+        for (const conn of open) conn.destroy()
+        return Scope.close(scope, Exit.void)
+      })
+    )
+  })
+
+  return SocketServer.SocketServer.of({ address: NetAddress.unixPathAddress(options.address), run })
+})

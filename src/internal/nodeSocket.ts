@@ -1,0 +1,121 @@
+/**
+ * A `node:net` connection as an Effect `Socket`, and its end.
+ *
+ * `NodeSocket.fromDuplex` reads through `readable` events and builds a `SocketError` with a stack trace for each
+ * connection that ends; a write to a dead connection waits for ever. Here data goes straight from the socket to the
+ * fiber that pulls, an ordinary end costs no stack trace, and a write fails once the connection is gone.
+ */
+import * as Effect from "effect/Effect"
+import * as Socket from "effect/socket/Socket"
+import type * as Net from "node:net"
+
+type Chunks = [Uint8Array, ...Array<Uint8Array>]
+type Resume = (result: Effect.Effect<Chunks, Socket.SocketError>) => void
+
+// Ordinary ends carry no information of their own, so every connection shares these.
+const closed = new Socket.SocketError({ reason: new Socket.SocketCloseError({ code: 1000 }) })
+const aborted = new Socket.SocketError({ reason: new Socket.SocketCloseError({ code: 1006 }) })
+const gone = new Socket.SocketError({ reason: new Socket.SocketWriteError({ cause: "the connection is closed" }) })
+const released = Effect.fail(aborted)
+
+/** Must be called in the tick in which `conn` was made, so that no event is missed. The socket is left paused. */
+export const fromNetSocket = (conn: Net.Socket): Socket.Socket => {
+  // Written by the event handlers, emptied by `pull`. While nobody pulls, the connection is paused after one chunk.
+  let chunks: Array<Uint8Array> = []
+  let end: Socket.SocketError | undefined
+  let waiter: Resume | undefined
+
+  const settle = (error: Socket.SocketError) => {
+    end ??= error
+    const resume = waiter
+    waiter = undefined
+    resume?.(Effect.fail(end))
+  }
+  conn.on("data", (chunk: Uint8Array) => {
+    const resume = waiter
+    if (resume === undefined) {
+      chunks.push(chunk)
+      conn.pause()
+      return
+    }
+    waiter = undefined
+    resume(Effect.succeed([chunk]))
+  })
+  conn.on("end", () => settle(closed))
+  conn.on("error", () => settle(aborted))
+  conn.on("close", () => settle(closed))
+
+  const pull = Effect.callback<Chunks, Socket.SocketError>((resume) => {
+    const [first, ...rest] = chunks
+    if (first !== undefined) {
+      chunks = []
+      return resume(Effect.succeed([first, ...rest]))
+    }
+    if (end !== undefined) return resume(Effect.fail(end))
+    waiter = resume
+    if (conn.isPaused()) conn.resume()
+    return Effect.sync(() => {
+      if (waiter === resume) waiter = undefined
+    })
+  })
+
+  const drained = Effect.callback<void, Socket.SocketError>((resume) => {
+    const cleanup = () => {
+      conn.off("drain", onDrain)
+      conn.off("close", onClose)
+    }
+    const onDrain = () => {
+      cleanup()
+      resume(Effect.void)
+    }
+    const onClose = () => {
+      cleanup()
+      resume(Effect.fail(gone))
+    }
+    conn.on("drain", onDrain)
+    conn.on("close", onClose)
+    return Effect.sync(cleanup)
+  })
+
+  const write: Socket.Writer["write"] = (chunk) =>
+    Effect.suspend(() => {
+      if (Socket.isCloseEvent(chunk)) {
+        conn.destroy()
+        return Effect.void
+      }
+      if (!conn.writable) return Effect.fail(gone)
+      return conn.write(chunk) ? Effect.void : drained
+    })
+
+  return Socket.make({
+    reader: Effect.acquireRelease(
+      Effect.succeed({ pull, upgrade: Socket.SocketUpgradeError.unsupported }),
+      () =>
+        Effect.sync(() => {
+          const resume = waiter
+          waiter = undefined
+          resume?.(released)
+        })
+    ),
+    writer: Effect.acquireRelease(
+      Effect.succeed({ write, writeAll: (parts) => Effect.forEach(parts, write, { discard: true }) }),
+      () =>
+        Effect.sync(() => {
+          if (conn.writable) conn.end()
+        })
+    )
+  })
+}
+
+/** Flushes and closes; what the peer has not taken within `closeTimeout` is dropped. */
+export const closeGracefully = (conn: Net.Socket, closeTimeout: number): Effect.Effect<void> =>
+  Effect.callback<void>((resume) => {
+    if (conn.closed) return resume(Effect.void)
+    const onClose = () => resume(Effect.void)
+    conn.once("close", onClose)
+    conn.destroySoon()
+    return Effect.sync(() => conn.off("close", onClose))
+  }).pipe(
+    Effect.timeoutOption(closeTimeout),
+    Effect.andThen(Effect.sync(() => conn.destroy()))
+  )
