@@ -1,0 +1,141 @@
+/**
+ * Why `send` or `ping` failed, as reasons a caller can act on. Each says whether the message may have been stored where
+ * that is in doubt; where a reason does not say, nothing was stored.
+ */
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { InvalidAddress, PathTooLong } from "./Address.ts"
+import { InvalidMessage } from "./Framing.ts"
+
+export { InvalidAddress, InvalidMessage, PathTooLong }
+
+const doubt = (mayBeStored: boolean) => mayBeStored ? "the message may have been stored" : "the message was not sent"
+
+/** No capability file names the path. The peer never published it, or has ended. */
+export class PeerNotFound extends Schema.TaggedError<PeerNotFound>()("PeerNotFound", { socketPath: Schema.String }) {
+  override get message() {
+    return `no peer at ${this.socketPath}: it has ended, or belongs to another user or namespace`
+  }
+}
+
+/** There is a capability and nothing listens: the peer died without cleaning up. `code` is the errno. */
+export class PeerUnreachable extends Schema.TaggedError<PeerUnreachable>()("PeerUnreachable", {
+  socketPath: Schema.String,
+  code: Schema.String
+}) {
+  override get message() {
+    return `the peer at ${this.socketPath} does not answer (${this.code}): it is probably dead, and a sweep removes it`
+  }
+}
+
+/** The system does not permit it, for example from inside a sandbox. Says nothing about the peer. */
+export class AccessDenied extends Schema.TaggedError<AccessDenied>()("AccessDenied", {
+  path: Schema.String,
+  code: Schema.String
+}) {
+  override get message() {
+    return `not permitted to use ${this.path} (${this.code}): a sandbox, or the wrong user`
+  }
+}
+
+/** The peer could not be told from an impostor. Nothing was sent to it. */
+export class PeerUntrusted extends Schema.TaggedError<PeerUntrusted>()("PeerUntrusted", {
+  socketPath: Schema.String,
+  problem: Schema.String
+}) {
+  override get message() {
+    return `the peer at ${this.socketPath} cannot be trusted: ${this.problem}`
+  }
+}
+
+/** The peer refused the token of its capability file; most likely it restarted a moment ago. */
+export class Unauthorized extends Schema.TaggedError<Unauthorized>()("Unauthorized", { socketPath: Schema.String }) {
+  override get message() {
+    return `the peer at ${this.socketPath} refused the token of its capability file: look it up again`
+  }
+}
+
+/** The peer's inbox is at a limit. `retryAfter` is the peer's own advice; protocol 1 gives none. */
+export class InboxFull extends Schema.TaggedError<InboxFull>()("InboxFull", {
+  socketPath: Schema.String,
+  retryAfter: Schema.Option(Schema.Duration)
+}) {
+  override get message() {
+    const when = Option.match(this.retryAfter, { onNone: () => "later", onSome: (d) => `after ${Duration.format(d)}` })
+    return `the inbox of ${this.socketPath} is full: try again ${when}`
+  }
+}
+
+/** The message with its envelope is longer than a frame may be. Nothing was sent. */
+export class MessageTooLarge extends Schema.TaggedError<MessageTooLarge>()("MessageTooLarge", {
+  bytes: Schema.Int,
+  maxBytes: Schema.Int
+}) {
+  override get message() {
+    return `message of ${this.bytes} bytes exceeds the limit of ${this.maxBytes}: send it in parts, or send a file's name`
+  }
+}
+
+/** No answer within the deadline. */
+export class Timeout extends Schema.TaggedError<Timeout>()("Timeout", {
+  socketPath: Schema.String,
+  mayBeStored: Schema.Boolean
+}) {
+  override get message() {
+    return `no answer from ${this.socketPath} in time; ${doubt(this.mayBeStored)}`
+  }
+}
+
+/** The connection ended before the answer. */
+export class ConnectionLost extends Schema.TaggedError<ConnectionLost>()("ConnectionLost", {
+  socketPath: Schema.String,
+  mayBeStored: Schema.Boolean
+}) {
+  override get message() {
+    return `the connection to ${this.socketPath} ended before the answer; ${doubt(this.mayBeStored)}`
+  }
+}
+
+/** The peer refused for another reason, in its own words, escaped and at most `maxRemoteErrorBytes` long. */
+export class Rejected extends Schema.TaggedError<Rejected>()("Rejected", {
+  socketPath: Schema.String,
+  text: Schema.String
+}) {
+  override get message() {
+    return `the peer at ${this.socketPath} refused: ${this.text}`
+  }
+}
+
+/** What came back is not the protocol. The message may have been stored. */
+export class InvalidReply extends Schema.TaggedError<InvalidReply>()("InvalidReply", {
+  socketPath: Schema.String,
+  problem: Schema.String
+}) {
+  override get message() {
+    return `the peer at ${this.socketPath} answered outside the protocol (${this.problem}); ${doubt(true)}`
+  }
+}
+
+export class MessagingError extends Schema.TaggedError<MessagingError>()("MessagingError", {
+  reason: Schema.Union([
+    InvalidAddress,
+    PathTooLong,
+    InvalidMessage,
+    MessageTooLarge,
+    PeerNotFound,
+    PeerUnreachable,
+    AccessDenied,
+    PeerUntrusted,
+    Unauthorized,
+    InboxFull,
+    Timeout,
+    ConnectionLost,
+    Rejected,
+    InvalidReply
+  ])
+}) {
+  override get message() {
+    return this.reason.message
+  }
+}

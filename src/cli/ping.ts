@@ -1,0 +1,28 @@
+import * as Command from "effect/cli/Command"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Layers from "../Layers.ts"
+import * as Messaging from "../Messaging.ts"
+import * as flags from "./flags.ts"
+import { printLine, target } from "./output.ts"
+
+export const ping = Command.make(
+  "ping",
+  { to: flags.to, timeout: flags.timeout, json: flags.json },
+  ({ json, timeout, to }) =>
+    Effect.gen(function*() {
+      const address = yield* target(to)
+      const messaging = yield* Messaging.Messaging
+      const roundTrip = yield* messaging.ping(address, { timeout: Option.getOrUndefined(timeout) })
+      const milliseconds = Number(Duration.toMillis(roundTrip).toFixed(3))
+      yield* printLine(
+        json
+          ? JSON.stringify({ event: "pong", to: address, milliseconds })
+          : `pong from ${address} in ${milliseconds} ms`
+      )
+    }).pipe(Effect.provide(Layers.layerClient()))
+).pipe(
+  Command.withDescription("Measure the time to a peer and back, the connect included"),
+  Command.withExamples([{ command: "effect-messaging ping", description: "Ask the parent of this process" }])
+)
