@@ -22,10 +22,11 @@ const plain = (peer: Peer) => ({
   since: Option.getOrNull(Option.map(peer.startedAt, DateTime.formatIso))
 })
 
+const cell = (label: string, value: string | number | null) =>
+  value === null ? "" : `  ${label} ${remoteText(String(value), maxCellBytes)}`
+
 const describe = (peer: Peer): string => {
   const { address, directory, name, pid, protocol, since } = plain(peer)
-  const cell = (label: string, value: string | number | null) =>
-    value === null ? "" : `  ${label} ${remoteText(String(value), maxCellBytes)}`
   return address + cell("pid", pid) + cell("name", name) + cell("since", since) + cell("protocol", protocol) +
     cell("in", directory)
 }
