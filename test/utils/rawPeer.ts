@@ -18,12 +18,14 @@ export interface RawPeer {
   readonly closed: Effect.Effect<void>
 }
 
+const ignore = () => {}
+
 /** Connects; destroyed with the scope. Failures to write show as a close. */
 export const connectRaw = Effect.fnUntraced(function*(path: string, options: { readonly paused?: boolean } = {}) {
   const socket = yield* Effect.acquireRelease(
     Effect.callback<net.Socket>((resume) => {
       const socket = net.createConnection({ path, allowHalfOpen: true })
-      socket.on("error", () => {})
+      socket.on("error", ignore)
       socket.once("connect", () => resume(Effect.succeed(socket)))
       socket.once("close", () => resume(Effect.die(`could not connect to ${path}`)))
     }),
@@ -32,7 +34,7 @@ export const connectRaw = Effect.fnUntraced(function*(path: string, options: { r
   const lines: Array<string> = []
   let partial = ""
   let ended = false
-  let wake = () => {}
+  let wake: () => void = ignore
   const end = () => {
     ended = true
     wake()
