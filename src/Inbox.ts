@@ -4,13 +4,14 @@
  * Every change happens in one synchronous step, so no fiber ever sees an entry counted twice or not at all, also when
  * a reader is interrupted. The inbox lives in memory: entries not taken when the process ends are lost.
  */
+import type * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
-import * as PubSub from "effect/PubSub"
+import * as Queue from "effect/Queue"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -111,7 +112,17 @@ const self: Sender = { address: undefined, verified: true }
 /** The inbox lives as long as the scope; then `arrivals` end. Reads `maxInboxEntries` and `maxInboxBytes`. */
 export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.gen(function*() {
   const limits = yield* Limits
-  const notices = yield* Effect.acquireRelease(PubSub.sliding<Entry>(limits.maxInboxEntries), PubSub.shutdown)
+  // One queue for each subscriber of `arrivals`, there as long as it listens. A PubSub would do, but when published to
+  // synchronously it drops the newest for a subscriber that is behind, where the oldest matter least.
+  const subscribers = new Set<Queue.Queue<Entry, Cause.Done>>()
+  yield* Effect.addFinalizer(() => Effect.forEach(subscribers, Queue.end, { discard: true }))
+  const subscribe = Effect.acquireRelease(
+    Effect.tap(
+      Queue.sliding<Entry, Cause.Done>(limits.maxInboxEntries),
+      (queue) => Effect.sync(() => subscribers.add(queue))
+    ),
+    (queue) => Effect.andThen(Effect.sync(() => subscribers.delete(queue)), Queue.shutdown(queue))
+  )
   // Open exactly while an entry waits. Slots before `head` are empty and leave with the next compaction.
   const filled = Latch.makeUnsafe(false)
   let entries: Array<StoredEntry | undefined> = []
@@ -129,7 +140,7 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
     const entry = new StoredEntry(`uds-${nextId++}`, received, now)
     entries.push(entry)
     bytes += entry.bytes
-    PubSub.publishUnsafe(notices, entry)
+    for (const queue of subscribers) Queue.offerUnsafe(queue, entry)
     filled.openUnsafe()
     return Result.succeed(entry)
   }
@@ -171,7 +182,7 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
       return taken
     }),
     stream: Stream.fromPull(Effect.succeed(Effect.map(take, (entry) => [entry] as const))),
-    arrivals: Stream.fromPubSub(notices),
+    arrivals: Stream.unwrap(Effect.map(subscribe, Stream.fromQueue)),
     size: Effect.sync(() => ({ entries: entries.length - head, bytes }))
   })
 })

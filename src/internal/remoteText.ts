@@ -10,7 +10,7 @@ const escape = (character: string) => `\\u{${(character.codePointAt(0) ?? 0).toS
 export const remoteText = (text: string, maxBytes: number): string => {
   // No character shrinks when escaped, so what lies beyond `maxBytes` characters cannot be shown.
   const shown = text.slice(0, maxBytes).replace(unsafe, escape)
-  if (Buffer.byteLength(shown) <= maxBytes) return shown
+  if (text.length <= maxBytes && Buffer.byteLength(shown) <= maxBytes) return shown
   const room = maxBytes - Buffer.byteLength("…")
   let bytes = 0
   let kept = ""

@@ -1,0 +1,303 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Array as Arr, Effect, Random, Result, Stream } from "effect"
+import * as Framing from "../src/Framing.ts"
+import * as Limits from "../src/Limits.ts"
+import type { Message } from "../src/Message.ts"
+
+const bytesOf = (text: string) => new TextEncoder().encode(text)
+
+const decodeAll = (chunks: ReadonlyArray<Uint8Array>) => {
+  const seen: Array<Message> = []
+  return Framing.decode(Stream.fromIterable(chunks)).pipe(
+    Stream.runForEach((message) => Effect.sync(() => seen.push(message))),
+    Effect.match({ onSuccess: () => undefined, onFailure: (error) => error.reason }),
+    Effect.map((failure) => ({ seen, failure }))
+  )
+}
+
+const text = (data: string) => `{"type":"text","data":${JSON.stringify(data)}}`
+const message = (data: string): Message => ({ type: "text", data })
+
+/** Cuts `bytes` at the given offsets. */
+const cut = (bytes: Uint8Array, offsets: ReadonlyArray<number>): ReadonlyArray<Uint8Array> => {
+  const edges = [0, ...[...offsets].sort((a, b) => a - b), bytes.length]
+  return edges.slice(1).map((edge, i) => bytes.subarray(edges[i], edge))
+}
+
+/** A frame of exactly `bytes` bytes. */
+const frameOf = (bytes: number) => text("x".repeat(bytes - text("").length))
+
+describe("Framing.decode", () => {
+  it.effect.each([
+    { name: "one frame in one chunk", chunks: [`${text("a")}\n`], expected: ["a"] },
+    { name: "many frames in one chunk", chunks: [`${text("a")}\n${text("b")}\n${text("c")}\n`], expected: ["a", "b", "c"] },
+    { name: "one frame over many chunks", chunks: ["{\"type\":", "\"text\",\"da", "ta\":\"a\"", "}", "\n"], expected: ["a"] },
+    { name: "a cut between CR and LF", chunks: [`${text("a")}\r`, `\n${text("b")}\n`], expected: ["a", "b"] },
+    { name: "a lone CR between tokens", chunks: ["{\"type\":\r\"text\",\r\"data\":\"a\"}\n"], expected: ["a"] },
+    { name: "spaces around a frame", chunks: [` \t${text("a")} \t\r\n`], expected: ["a"] },
+    { name: "lines of spaces, tabs and CR", chunks: ["\n \n\t\r\n", `${text("a")}\n`, "\r\n"], expected: ["a"] },
+    { name: "bytes after the last LF", chunks: [`${text("a")}\n${text("b")}`], expected: ["a"] },
+    { name: "an empty chunk", chunks: ["", `${text("a")}\n`, ""], expected: ["a"] },
+    { name: "unknown top-level keys", chunks: ["{\"type\":\"text\",\"data\":\"a\",\"x\":1}\n"], expected: ["a"] }
+  ])("reads $name", ({ chunks, expected }) =>
+    Effect.gen(function*() {
+      const { failure, seen } = yield* decodeAll(chunks.map(bytesOf))
+      assert.isUndefined(failure)
+      assert.deepStrictEqual(seen, expected.map(message))
+    }))
+
+  it.effect.each([
+    { name: "JSON that ends early", frame: "{\"type\":", problem: "not JSON" },
+    { name: "a BOM", frame: `\ufeff${text("a")}`, problem: "not JSON" },
+    { name: "a NUL", frame: `\0${text("a")}`, problem: "not JSON" },
+    { name: "a form feed", frame: "\f", problem: "not JSON" },
+    { name: "two values", frame: `${text("a")} ${text("b")}`, problem: "not JSON" },
+    { name: "null", frame: "null", problem: "not an object" },
+    { name: "an array", frame: "[]", problem: "not an object" },
+    { name: "a string", frame: "\"text\"", problem: "not an object" },
+    { name: "an unknown type", frame: "{\"type\":\"shout\"}", problem: "not a message" },
+    { name: "a newline in type", frame: "{\"type\":\"text\\n\"}", problem: "not a message" },
+    { name: "no type", frame: "{}", problem: "not a message" },
+    { name: "data that is not a string", frame: "{\"type\":\"text\",\"data\":1}", problem: "not a message" },
+    { name: "data that is null", frame: "{\"type\":\"text\",\"data\":null}", problem: "not a message" },
+    { name: "meta that is an array", frame: "{\"type\":\"text\",\"meta\":[]}", problem: "not a message" }
+  ])("refuses $name, after the good frames and before what follows", ({ frame, problem }) =>
+    Effect.gen(function*() {
+      const { failure, seen } = yield* decodeAll([bytesOf(`${text("a")}\n${frame}\n${text("b")}\n`)])
+      assert.deepStrictEqual(seen, [message("a")])
+      assert.deepStrictEqual(failure, new Framing.InvalidFrame({ problem: problem as "not JSON" }))
+    }))
+
+  it.effect("refuses invalid UTF-8 after the good frames of the same chunk", () =>
+    Effect.gen(function*() {
+      const bad = Uint8Array.from([...bytesOf(`${text("ä")}\n{"type":"text","data":"`), 0xc3, 0x28, ...bytesOf("\"}\n")])
+      const { failure, seen } = yield* decodeAll([bad])
+      assert.deepStrictEqual(seen, [message("ä")])
+      assert.deepStrictEqual(failure, new Framing.InvalidFrame({ problem: "not UTF-8" }))
+    }))
+
+  it.effect("joins a character that a chunk edge cuts", () =>
+    Effect.gen(function*() {
+      const bytes = bytesOf(`${text("a😀b")}\n`)
+      const at = bytes.indexOf(0xf0)
+      for (const offset of [1, 2, 3]) {
+        const { failure, seen } = yield* decodeAll(cut(bytes, [at + offset]))
+        assert.isUndefined(failure)
+        assert.deepStrictEqual(seen, [message("a😀b")])
+      }
+    }))
+
+  it.effect("gives the same frames for every 1- and 2-cut of a two-frame stream", () =>
+    Effect.gen(function*() {
+      const bytes = bytesOf(`${text("grüße 😀 ".repeat(5))}\r\n \n{"type":"query","meta":{"a":[1,{"b":"€"}]}}\n`)
+      const expected = yield* decodeAll([bytes])
+      assert.strictEqual(expected.seen.length, 2)
+      for (let i = 0; i <= bytes.length; i++) {
+        for (let j = i; j <= bytes.length; j++) {
+          assert.deepStrictEqual(yield* decodeAll(cut(bytes, [i, j])), expected)
+        }
+      }
+    }))
+
+  it.effect("gives the same frames for 10,000 random splits", () =>
+    Effect.gen(function*() {
+      const bytes = bytesOf(Array.from({ length: 20 }, (_, i) => `${text(`ä${i}`.repeat(i))}\n`).join(""))
+      const expected = yield* decodeAll([bytes])
+      for (let run = 0; run < 10_000; run++) {
+        const offsets: Array<number> = []
+        const count = yield* Random.nextIntBetween(1, 12)
+        for (let i = 0; i < count; i++) offsets.push(yield* Random.nextIntBetween(0, bytes.length))
+        assert.deepStrictEqual(yield* decodeAll(cut(bytes, offsets)), expected, `cut at ${offsets.join(", ")}`)
+      }
+    }).pipe(Random.withSeed("splits")), 120_000)
+
+  it.effect("passes a frame at the limit, in one chunk and byte by byte", () =>
+    Effect.gen(function*() {
+      const bytes = bytesOf(`${frameOf(65_536)}\n`)
+      const dripped = Array.from(bytes, (byte) => Uint8Array.of(byte))
+      for (const chunks of [[bytes], dripped]) {
+        const { failure, seen } = yield* decodeAll(chunks)
+        assert.isUndefined(failure)
+        assert.strictEqual(seen[0]?.data?.length, 65_536 - text("").length)
+      }
+    }))
+
+  it.effect.each([
+    { name: "in one burst with its end", chunks: [`${frameOf(65_537)}\n`] },
+    { name: "in one burst without an end", chunks: [frameOf(65_537)] },
+    { name: "with its end in a later chunk", chunks: [frameOf(65_536), " \n"] },
+    { name: "in drips without an end", chunks: Array.from({ length: 700 }, () => "x".repeat(100)) },
+    { name: "of blanks", chunks: [`${" ".repeat(65_537)}\n`] },
+    { name: "of characters of two bytes", chunks: [`${text("ä".repeat(32_760))}\n`] }
+  ])("refuses a frame over the limit $name", ({ chunks }) =>
+    Effect.gen(function*() {
+      const { failure, seen } = yield* decodeAll([bytesOf(`${text("a")}\n`), ...chunks.map(bytesOf)])
+      assert.deepStrictEqual(seen, [message("a")])
+      assert.strictEqual(failure?._tag, "FrameTooLarge")
+      if (failure?._tag !== "FrameTooLarge") return
+      assert.strictEqual(failure.maxBytes, 65_536)
+      assert.isAbove(failure.bytesSeen, 65_536)
+    }))
+
+  it.effect("counts CR and spaces towards the limit", () =>
+    Effect.gen(function*() {
+      const at = yield* decodeAll([bytesOf(`${frameOf(65_534)} \r\n`)])
+      assert.isUndefined(at.failure)
+      const over = yield* decodeAll([bytesOf(`${frameOf(65_535)} \r\n`)])
+      assert.strictEqual(over.failure?._tag, "FrameTooLarge")
+    }))
+
+  it.effect("counts nesting from the frame itself: 64 deep passes, 65 does not", () =>
+    Effect.gen(function*() {
+      const nested = (depth: number) => `{"type":"text","meta":{"a":${"[".repeat(depth - 2)}${"]".repeat(depth - 2)}}}\n`
+      assert.isUndefined((yield* decodeAll([bytesOf(nested(64))])).failure)
+      const { failure } = yield* decodeAll([bytesOf(nested(65))])
+      assert.deepStrictEqual(failure, new Framing.InvalidFrame({ problem: "nested too deep" }))
+      const unknownKey = `{"type":"text","x":${"[".repeat(30_000)}${"]".repeat(30_000)}}\n`
+      assert.deepStrictEqual((yield* decodeAll([bytesOf(unknownKey)])).failure, failure)
+    }))
+
+  it.effect("drops keys that name a prototype, however they are spelled and wherever they stand", () =>
+    Effect.gen(function*() {
+      const frame = "{\"type\":\"text\",\"__proto__\":{\"data\":\"x\"},\"meta\":{\"a\":{\"__pr\\u006fto__\":{\"b\":1}," +
+        "\"constructor\":{\"prototype\":1},\"c\":[{\"prototype\":2,\"d\":3}]}}}\n"
+      const { seen } = yield* decodeAll([bytesOf(frame)])
+      assert.deepStrictEqual(seen, [{ type: "text", meta: { a: { c: [{ d: 3 }] } } }])
+      assert.strictEqual(JSON.stringify(seen), "[{\"type\":\"text\",\"meta\":{\"a\":{\"c\":[{\"d\":3}]}}}]")
+    }))
+
+  it.effect("keeps lone surrogates harmless", () =>
+    Effect.gen(function*() {
+      const { failure, seen } = yield* decodeAll([bytesOf("{\"type\":\"text\",\"data\":\"\\ud800\"}\n")])
+      assert.isUndefined(failure)
+      assert.strictEqual(seen[0]?.data, "\ud800")
+    }))
+
+  it.effect("passes an upstream failure unchanged, after what came before it", () =>
+    Effect.gen(function*() {
+      const seen: Array<Message> = []
+      const upstream = Stream.concat(Stream.succeed(bytesOf(`${text("a")}\n`)), Stream.fail("lost" as const))
+      const failure = yield* Framing.decode(upstream).pipe(
+        Stream.runForEach((message) => Effect.sync(() => seen.push(message))),
+        Effect.flip
+      )
+      assert.strictEqual(failure, "lost")
+      assert.deepStrictEqual(seen, [message("a")])
+    }))
+
+  it.effect("keeps batches: the frames of one read come as one array", () =>
+    Effect.gen(function*() {
+      const sizes: Array<number> = []
+      yield* Framing.decode(Stream.fromIterable([bytesOf(`${text("a")}\n${text("b")}\n`)], { chunkSize: 1 })).pipe(
+        Stream.runForEachArray((batch) => Effect.sync(() => sizes.push(batch.length)))
+      )
+      assert.deepStrictEqual(sizes, [2])
+    }))
+
+  it.effect("uses the limits in force", () =>
+    Effect.gen(function*() {
+      const { failure } = yield* decodeAll([bytesOf(`${text("more than twenty bytes")}\n`)])
+      assert.deepStrictEqual(failure, new Framing.FrameTooLarge({ maxBytes: 20, bytesSeen: text("more than twenty bytes").length }))
+    }).pipe(Effect.provide(Limits.layer({ maxFrameBytes: 20 }))))
+
+  it.effect("quotes nothing of a bad frame in its error", () =>
+    Effect.gen(function*() {
+      const token = "0123456789abcdef".repeat(4)
+      const { failure } = yield* decodeAll([bytesOf(`${token}\n`)])
+      assert.notInclude(`${failure?.message} ${JSON.stringify(failure)}`, "0123")
+    }))
+})
+
+describe("Framing.makeDecoder", () => {
+  it("keeps no small piece of half a frame but the first: the others are gathered in a buffer of its own", () => {
+    const decoder = Framing.makeDecoder(Limits.defaults)
+    const out: Array<Framing.Frame> = []
+    for (const [i, byte] of [...bytesOf(`${text("gathered")}\n`)].entries()) {
+      const piece = Uint8Array.of(byte)
+      decoder.push(piece, out)
+      if (i > 0) piece[0] = 0
+    }
+    assert.deepStrictEqual(out.map(({ value }) => value), [{ type: "text", data: "gathered" }])
+  })
+
+  it("numbers half frames, so that a new one is told from an old one", () => {
+    const decoder = Framing.makeDecoder(Limits.defaults)
+    const out: Array<Framing.Frame> = []
+    assert.isUndefined(decoder.partialFrame())
+    decoder.push(bytesOf("{"), out)
+    const first = decoder.partialFrame()
+    decoder.push(bytesOf("}\n{"), out)
+    const second = decoder.partialFrame()
+    assert.isNumber(first)
+    assert.isNumber(second)
+    assert.notStrictEqual(first, second)
+    decoder.push(bytesOf("}\n"), out)
+    assert.isUndefined(decoder.partialFrame())
+  })
+})
+
+describe("Framing.encode", () => {
+  const encodeAll = (messages: ReadonlyArray<Message>) =>
+    Framing.encode(Stream.fromIterable(messages)).pipe(Stream.decodeText, Stream.mkString)
+
+  it.effect("gives one chunk for each batch, which decode reads back", () =>
+    Effect.gen(function*() {
+      const messages: ReadonlyArray<Message> = [
+        message("ä\n\"😀"),
+        { type: "query", data: "q", from: "/a", ts: "2026-01-01T00:00:00.000Z", meta: { a: [1, null, { b: true }] } }
+      ]
+      const chunks = yield* Stream.runCollect(Framing.encode(Stream.fromIterable(messages)))
+      assert.strictEqual(chunks.length, 1)
+      assert.deepStrictEqual((yield* decodeAll(chunks)).seen, messages)
+    }))
+
+  const cyclic: Record<string, unknown> = {}
+  cyclic["self"] = cyclic
+  it.effect.each([
+    { name: "a BigInt", meta: { n: 1n }, problem: "meta.n is a bigint, which JSON cannot hold" },
+    { name: "a cycle", meta: cyclic, problem: "is nested too deep, or refers to itself" },
+    { name: "NaN", meta: { n: Number.NaN }, problem: "meta.n is NaN, which JSON cannot hold" },
+    { name: "a function", meta: { f: () => 1 }, problem: "meta.f is a function, which JSON cannot hold" },
+    { name: "undefined", meta: { a: [undefined] }, problem: "meta.a.0 is a undefined, which JSON cannot hold" },
+    { name: "a Date", meta: { d: new Date(0) }, problem: "meta.d is an instance of a class, which JSON cannot hold" }
+  ])("refuses $name in meta, naming the place", ({ meta, problem }) =>
+    Effect.gen(function*() {
+      // What a caller without types can pass.
+      const error = yield* Effect.flip(encodeAll([{ type: "text", meta: meta as {} }]))
+      assert.strictEqual(error.reason._tag, "InvalidMessage")
+      assert.include(error.message, problem)
+    }))
+
+  it("refuses an object that is shared so often that its JSON would explode", () => {
+    let value: {} = {}
+    for (let i = 0; i < 60; i++) value = { a: value, b: value }
+    const encoded = Framing.encodeFrame({ type: "text", meta: { value } }, Limits.defaults)
+    assert.include(Result.isFailure(encoded) ? encoded.failure.message : "", "holds too many objects")
+  })
+
+  it.effect("refuses what does not fit the schema", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(encodeAll([{ type: "shout" } as unknown as Message]))
+      assert.strictEqual(error.reason._tag, "InvalidMessage")
+    }))
+
+  it.effect("refuses a message over the limit, after those before it", () =>
+    Effect.gen(function*() {
+      const seen: Array<Uint8Array> = []
+      const error = yield* Framing.encode(Stream.fromIterable([message("a"), message("x".repeat(65_536))])).pipe(
+        Stream.runForEach((chunk) => Effect.sync(() => seen.push(chunk))),
+        Effect.flip
+      )
+      assert.deepStrictEqual(
+        error.reason,
+        new Framing.FrameTooLarge({ maxBytes: 65_536, bytesSeen: text("").length + 65_536 })
+      )
+      assert.strictEqual(Buffer.concat(seen).toString(), `${text("a")}\n`)
+    }))
+
+  it.effect("keeps the order of a batch", () =>
+    Effect.gen(function*() {
+      const all = Arr.makeBy(500, (i) => message(String(i)))
+      assert.strictEqual(yield* encodeAll(all), all.map((m) => `${text(m.data ?? "")}\n`).join(""))
+    }))
+})

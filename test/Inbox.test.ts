@@ -1,0 +1,181 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Array as Arr, DateTime, Effect, Fiber, Random, Result, Stream } from "effect"
+import { TestClock } from "effect/testing"
+import * as Inbox from "../src/Inbox.ts"
+import * as Limits from "../src/Limits.ts"
+import * as Message from "../src/Message.ts"
+
+const message = (data: string) => Message.text(data)
+const dataOf = (entries: ReadonlyArray<Inbox.Entry>) => entries.map((entry) => entry.message.data)
+
+/** A test with an inbox of its own. */
+const withInbox = <A, E>(
+  limits: Limits.Options,
+  use: (inbox: Inbox.Inbox["Service"]) => Effect.Effect<A, E>
+) =>
+  Effect.flatMap(Inbox.make, use).pipe(Effect.scoped, Effect.provide(Limits.layer(limits)))
+
+describe("Inbox", () => {
+  it.effect("keeps the order of arrival and counts ids from 1", () =>
+    withInbox({}, (inbox) =>
+      Effect.gen(function*() {
+        for (const data of ["a", "b", "c"]) yield* inbox.offer(message(data))
+        const first = yield* inbox.take
+        assert.strictEqual(first.id, "uds-1")
+        assert.strictEqual(first.message.data, "a")
+        const rest = yield* inbox.drain
+        assert.deepStrictEqual(rest.map(({ id }) => id), ["uds-2", "uds-3"])
+        assert.deepStrictEqual(yield* inbox.drain, [])
+      })))
+
+  it.effect("tells when a message was received, by Effect's clock, and whether it was taken", () =>
+    withInbox({}, (inbox) =>
+      Effect.gen(function*() {
+        yield* TestClock.adjust("90 seconds")
+        const entry = yield* inbox.offer(message("a"))
+        assert.strictEqual(DateTime.formatIso(entry.receivedAt), "1970-01-01T00:01:30.000Z")
+        assert.strictEqual(entry.status, "waiting")
+        yield* inbox.take
+        assert.strictEqual(entry.status, "taken")
+      })))
+
+  it.effect("refuses the entry after maxInboxEntries, and takes it once there is room", () =>
+    withInbox({ maxInboxEntries: 2 }, (inbox) =>
+      Effect.gen(function*() {
+        yield* inbox.offer(message("a"))
+        yield* inbox.offer(message("b"))
+        const full = yield* Effect.flip(inbox.offer(message("c")))
+        assert.deepStrictEqual(full, new Inbox.InboxFull({ limit: "maxInboxEntries", value: 2 }))
+        yield* inbox.take
+        assert.strictEqual((yield* inbox.offer(message("d"))).id, "uds-3")
+        assert.deepStrictEqual(dataOf(yield* inbox.drain), ["b", "d"])
+      })))
+
+  it.effect("refuses what would pass maxInboxBytes, counting wire bytes", () =>
+    withInbox({ maxFrameBytes: 100, maxInboxBytes: 100 }, (inbox) =>
+      Effect.gen(function*() {
+        const received = (bytes: number): Inbox.Received => ({
+          message: message("a"),
+          sender: { address: undefined, verified: false },
+          bytes
+        })
+        assert.isTrue(Result.isSuccess(inbox.offerUnsafe(received(60), 0)))
+        assert.deepStrictEqual(
+          inbox.offerUnsafe(received(41), 0),
+          Result.fail(new Inbox.InboxFull({ limit: "maxInboxBytes", value: 100 }))
+        )
+        assert.isTrue(Result.isSuccess(inbox.offerUnsafe(received(40), 0)))
+        assert.deepStrictEqual(yield* inbox.size, { entries: 2, bytes: 100 })
+      })))
+
+  it.effect("refuses an own message that no socket could have brought", () =>
+    withInbox({}, (inbox) =>
+      Effect.gen(function*() {
+        const error = yield* Effect.flip(inbox.offer(message("x".repeat(70_000))))
+        assert.strictEqual(error._tag, "FramingError")
+        assert.deepStrictEqual(yield* inbox.size, { entries: 0, bytes: 0 })
+      })))
+
+  it.effect("hands a waiting reader the next entry", () =>
+    withInbox({}, (inbox) =>
+      Effect.gen(function*() {
+        const reader = yield* Effect.forkChild(inbox.take, { startImmediately: true })
+        yield* inbox.offer(message("a"))
+        assert.strictEqual((yield* Fiber.join(reader)).message.data, "a")
+      })))
+
+  it.effect("gives each entry to one of several waiting readers", () =>
+    withInbox({}, (inbox) =>
+      Effect.gen(function*() {
+        const readers = yield* Effect.forEach(
+          Arr.range(1, 5),
+          () => Effect.forkChild(inbox.take, { startImmediately: true })
+        )
+        for (const data of ["a", "b", "c", "d", "e"]) yield* inbox.offer(message(data))
+        const taken = yield* Effect.forEach(readers, Fiber.join)
+        assert.deepStrictEqual(dataOf(taken).sort(), ["a", "b", "c", "d", "e"])
+      })))
+
+  it.effect("takes nothing and leaks no count when waiting readers are interrupted", () =>
+    withInbox({}, (inbox) =>
+      Effect.gen(function*() {
+        for (let run = 0; run < 200; run++) {
+          const reader = yield* Effect.forkChild(inbox.take, { startImmediately: run % 2 === 0 })
+          yield* inbox.offer(message("a"))
+          yield* Fiber.interrupt(reader)
+          const { bytes, entries } = yield* inbox.size
+          assert.strictEqual(bytes, entries * 26)
+          yield* inbox.drain
+          assert.deepStrictEqual(yield* inbox.size, { entries: 0, bytes: 0 })
+        }
+      })))
+
+  it.effect("streams one entry at a time, so that a slow consumer keeps the bounds", () =>
+    withInbox({ maxInboxEntries: 3 }, (inbox) =>
+      Effect.gen(function*() {
+        for (const data of ["a", "b", "c"]) yield* inbox.offer(message(data))
+        const first = yield* Stream.runCollect(Stream.take(inbox.stream, 1))
+        assert.deepStrictEqual(dataOf(first), ["a"])
+        assert.deepStrictEqual((yield* inbox.size).entries, 2)
+        yield* inbox.offer(message("d"))
+        assert.strictEqual((yield* Effect.flip(inbox.offer(message("e"))))._tag, "InboxFull")
+        assert.deepStrictEqual(dataOf(yield* Stream.runCollect(Stream.take(inbox.stream, 3))), ["b", "c", "d"])
+      })))
+
+  it.effect("tells arrivals to every subscriber without taking them", () =>
+    withInbox({}, (inbox) =>
+      Effect.gen(function*() {
+        const watch = Stream.runCollect(Stream.take(inbox.arrivals, 2))
+        const watchers = yield* Effect.forEach(
+          ["x", "y"],
+          () => Effect.forkChild(watch, { startImmediately: true })
+        )
+        yield* inbox.offer(message("a"))
+        yield* inbox.offer(message("b"))
+        for (const watcher of watchers) assert.deepStrictEqual(dataOf(yield* Fiber.join(watcher)), ["a", "b"])
+        assert.strictEqual((yield* inbox.size).entries, 2)
+      })))
+
+  it.effect("keeps at most maxInboxEntries arrivals for a subscriber that falls behind: the newest", () =>
+    withInbox({ maxInboxEntries: 4 }, (inbox) =>
+      Effect.gen(function*() {
+        const watcher = yield* Effect.forkChild(Stream.runCollect(Stream.take(inbox.arrivals, 4)), {
+          startImmediately: true
+        })
+        // The subscriber's fiber does not get a turn before this one waits for it.
+        for (let i = 0; i < 10; i++) {
+          yield* inbox.offer(message(String(i)))
+          yield* inbox.take
+        }
+        assert.deepStrictEqual(dataOf(yield* Fiber.join(watcher)), ["6", "7", "8", "9"])
+      })))
+
+  it.effect("agrees with a plain list over 2,000 random runs of up to 200 commands", () =>
+    Effect.gen(function*() {
+      for (let run = 0; run < 2_000; run++) {
+        yield* withInbox({ maxInboxEntries: 8, maxFrameBytes: 400, maxInboxBytes: 400 }, (inbox) =>
+          Effect.gen(function*() {
+            let model: Array<readonly [data: string, bytes: number]> = []
+            const bytes = () => model.reduce((sum, [, n]) => sum + n, 0)
+            const commands = yield* Random.nextIntBetween(1, 200)
+            for (let i = 0; i < commands; i++) {
+              const dice = yield* Random.nextIntBetween(0, 100)
+              if (dice < 60) {
+                const size = yield* Random.nextIntBetween(1, 120)
+                const fits = model.length < 8 && bytes() + size <= 400
+                const received = { message: message(`${i}`), sender: { address: undefined, verified: false }, bytes: size }
+                assert.strictEqual(Result.isSuccess(inbox.offerUnsafe(received, 0)), fits)
+                if (fits) model.push([`${i}`, size])
+              } else if (dice < 95) {
+                const expected = model.shift()
+                if (expected !== undefined) assert.strictEqual((yield* inbox.take).message.data, expected[0])
+              } else {
+                assert.deepStrictEqual(dataOf(yield* inbox.drain), model.map(([data]) => data))
+                model = []
+              }
+              assert.deepStrictEqual(yield* inbox.size, { entries: model.length, bytes: bytes() })
+            }
+          }))
+      }
+    }).pipe(Random.withSeed("inbox")), 120_000)
+})
