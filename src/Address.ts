@@ -106,12 +106,14 @@ const minNonceDigits = 16
 
 /** The user's directories for endpoints, in order of preference, without regard to length. */
 export const bases = (
-  host: Pick<HostFacts, "tmpdir" | "uid">,
+  host: Pick<HostFacts, "platform" | "tmpdir" | "uid">,
   namespace: string,
   runtimeDirectory: Option.Option<string>
 ): ReadonlyArray<string> => {
   const own = `${namespace}-socks-${Option.getOrElse(host.uid, () => 0)}`
-  const inTemporary = [path.posix.join(host.tmpdir, own), path.posix.join("/tmp", own)]
+  // On macOS /tmp is a link, and no link is followed on the way to a socket.
+  const shared = host.platform === "darwin" ? "/private/tmp" : "/tmp"
+  const inTemporary = [path.posix.join(host.tmpdir, own), path.posix.join(shared, own)]
   return Option.match(runtimeDirectory, {
     onNone: () => inTemporary,
     onSome: (directory) => [path.posix.join(directory, `${namespace}-socks`), ...inTemporary]

@@ -6,9 +6,11 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
+import { Host } from "./Host.ts"
 import { Limits } from "./Limits.ts"
 import { AddressInUse, DialError, ListenError, NotListening, Transport } from "./Transport.ts"
 
@@ -108,7 +110,7 @@ const make = Effect.gen(function*() {
     probe: (socketPath) => Effect.sync(() => listeners.has(socketPath) ? "live" : "dead"),
     discard: () => Effect.succeed(false),
     scan: () => Effect.succeed([]),
-    runtimeDirectory: Effect.succeedNone
+    directories: Effect.map(Host, ({ tmpdir }) => ({ runtimeDirectory: Option.none(), tmpdir }))
   })
 })
 

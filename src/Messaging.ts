@@ -130,10 +130,10 @@ const listen: (
     const address = yield* Effect.fromResult(Address.parse(socketPath, host.platform))
     return { socketPath: address.socketPath, listener: yield* transport.listen(address) }
   }
-  const runtimeDirectory = yield* transport.runtimeDirectory
+  const { runtimeDirectory, tmpdir } = yield* transport.directories
   const attempt = Effect.gen(function*() {
     const nonce = crypto.randomBytes(Address.nonceDigits / 2).toString("hex")
-    const path = yield* Effect.fromResult(Address.defaultPath(host, namespace, nonce, runtimeDirectory))
+    const path = yield* Effect.fromResult(Address.defaultPath({ ...host, tmpdir }, namespace, nonce, runtimeDirectory))
     const base = Option.getOrUndefined(path.base)
     return { socketPath: path.socketPath, listener: yield* transport.listen({ socketPath: path.socketPath, base }) }
   })

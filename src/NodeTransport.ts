@@ -260,13 +260,15 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
         }
         return found
       }).pipe(Effect.orElseSucceed(() => [])),
-    runtimeDirectory: Effect.gen(function*() {
-      const directory = host.environment["XDG_RUNTIME_DIR"]
-      if (!directory || Option.isNone(host.uid)) return Option.none()
-      return yield* Effect.match(files.checkPrivate(directory), {
-        onSuccess: () => Option.some(directory),
-        onFailure: () => Option.none()
-      })
+    directories: Effect.gen(function*() {
+      const named = host.environment["XDG_RUNTIME_DIR"]
+      const runtime = named && Option.isSome(host.uid) ? yield* Effect.option(fs.realPath(named)) : Option.none()
+      return {
+        runtimeDirectory: Option.isSome(runtime) && (yield* Effect.isSuccess(files.checkPrivate(runtime.value)))
+          ? runtime
+          : Option.none(),
+        tmpdir: yield* Effect.orElseSucceed(fs.realPath(host.tmpdir), () => host.tmpdir)
+      }
     })
   })
 })

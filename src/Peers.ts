@@ -60,8 +60,8 @@ export const make: Effect.Effect<Peers["Service"], never, Capability | Transport
     ))
 
   const sweepDirectories = Effect.gen(function*() {
-    const runtimeDirectory = yield* transport.runtimeDirectory
-    const found = yield* Effect.forEach(Address.bases(host, namespace, runtimeDirectory), transport.scan)
+    const { runtimeDirectory, tmpdir } = yield* transport.directories
+    const found = yield* Effect.forEach(Address.bases({ ...host, tmpdir }, namespace, runtimeDirectory), transport.scan)
     const removed: Array<string> = []
     for (const socketPath of new Set(found.flat())) {
       if (yield* transport.discard(socketPath)) removed.push(socketPath)

@@ -108,6 +108,13 @@ export type Listener = SocketServer.SocketServer["Service"]
 /** Whether somebody listens, as a connect tells it: `unknown` when the connect was refused or timed out. */
 export type Liveness = "live" | "dead" | "unknown"
 
+export interface Directories {
+  /** `$XDG_RUNTIME_DIR`, if it is there and private to the user. */
+  readonly runtimeDirectory: Option.Option<string>
+  /** The temporary directory; on macOS its usual name leads through a link. */
+  readonly tmpdir: string
+}
+
 export interface ListenOptions {
   readonly socketPath: string
   /** The user's directory of endpoints, made and checked before the path's own. */
@@ -130,6 +137,6 @@ export class Transport extends Context.Service<Transport, {
   readonly discard: (socketPath: string) => Effect.Effect<boolean>
   /** The socket paths found in the user's directory of endpoints, dead or alive; empty directories are removed. */
   readonly scan: (base: string) => Effect.Effect<ReadonlyArray<string>>
-  /** `$XDG_RUNTIME_DIR`, if it is there and private to the user. */
-  readonly runtimeDirectory: Effect.Effect<Option.Option<string>>
+  /** Where endpoints may live, by real names. */
+  readonly directories: Effect.Effect<Directories>
 }>()("effect-messaging/Transport") {}

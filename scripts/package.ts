@@ -1,0 +1,63 @@
+/**
+ * Packs the library, installs the tarball into an empty project as a user would, and there type-checks and runs the
+ * first example of the README, and the command line. Fails when the tarball holds what it should not.
+ */
+import { spawnSync } from "node:child_process"
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+
+const allowed = /^(dist\/.+\.(js|d\.ts|map)|src\/.+\.ts|package\.json|README\.md|PROTOCOL\.md|CHANGELOG\.md|LICENSE)$/
+
+const run = (command: string, args: ReadonlyArray<string>, cwd = process.cwd()) => {
+  const { status, stderr, stdout } = spawnSync(command, args, { cwd, encoding: "utf8" })
+  if (status !== 0) throw new Error(`${command} ${args.join(" ")} ended with ${status}\n${stdout}${stderr}`)
+  return stdout
+}
+
+const project = mkdtempSync(join(tmpdir(), "package-"))
+try {
+  const [packed] = JSON.parse(run("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", project])) as [
+    { filename: string; files: Array<{ path: string }>; unpackedSize: number }
+  ]
+  const unexpected = packed.files.filter(({ path }) => !allowed.test(path)).map(({ path }) => path)
+  if (unexpected.length > 0) throw new Error(`the package holds ${unexpected.join(", ")}`)
+
+  // The peers are the ones of this checkout: nothing is downloaded, and one copy of effect is used.
+  mkdirSync(join(project, "node_modules", "effect-messaging"), { recursive: true })
+  run("tar", ["xf", packed.filename, "-C", "node_modules/effect-messaging", "--strip-components=1"], project)
+  for (const name of ["effect", "@effect", "@types"]) {
+    symlinkSync(join(process.cwd(), "node_modules", name), join(project, "node_modules", name))
+  }
+
+  const example = /```ts\n([\s\S]*?)```/.exec(readFileSync("README.md", "utf8"))?.[1]
+  if (example === undefined) throw new Error("README.md has no example")
+  writeFileSync(join(project, "package.json"), "{ \"type\": \"module\" }")
+  writeFileSync(join(project, "example.ts"), example)
+  writeFileSync(
+    join(project, "tsconfig.json"),
+    JSON.stringify({
+      compilerOptions: {
+        module: "NodeNext",
+        target: "ES2022",
+        lib: ["ES2023", "DOM"],
+        types: ["node"],
+        strict: true,
+        exactOptionalPropertyTypes: true,
+        skipLibCheck: false,
+        noEmit: true
+      },
+      files: ["example.ts"]
+    })
+  )
+  run(join(process.cwd(), "node_modules", ".bin", "tsc"), ["-p", "tsconfig.json"], project)
+  const output = run(process.execPath, ["example.ts"], project)
+  if (!output.includes("hello")) throw new Error(`the README's example printed ${JSON.stringify(output)}`)
+  const help = run(process.execPath, ["node_modules/effect-messaging/dist/cli/bin.js", "--help"], project)
+  if (!help.includes("listen")) throw new Error("the command line of the package does not run")
+  process.stdout.write(
+    `package: ${packed.files.length} files, ${packed.unpackedSize} bytes; the README's example ran\n`
+  )
+} finally {
+  rmSync(project, { recursive: true, force: true })
+}

@@ -1,0 +1,239 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Effect, Option } from "effect"
+import { type ChildProcess, spawn } from "node:child_process"
+import * as fs from "node:fs"
+import * as path from "node:path"
+import { fileURLToPath } from "node:url"
+import { parseDuration } from "../../src/cli/flags.ts"
+import { version } from "../../src/cli/version.ts"
+import { contents, tempDirectory } from "../utils/tempHost.ts"
+
+const root = fileURLToPath(new URL("../..", import.meta.url))
+const bin = path.join(root, "src/cli/bin.ts")
+const variable = "CLAUDE_CODE_MESSAGING_SOCKET"
+
+interface Ended {
+  readonly code: number | null
+  readonly stdout: ReadonlyArray<string>
+  readonly stderr: string
+}
+
+/** A command line in a process of its own, whose directories are all below `home`. Killed with the scope. */
+const start = Effect.fnUntraced(function*(home: string, args: ReadonlyArray<string>, input: string, parent?: string) {
+  const { [variable]: _, XDG_RUNTIME_DIR: _1, ...inherited } = process.env
+  const child = yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      spawn(process.execPath, [bin, ...args], {
+        cwd: root,
+        env: {
+          ...inherited,
+          CLAUDE_CONFIG_DIR: home,
+          TMPDIR: home,
+          NO_COLOR: "1",
+          ...(parent === undefined ? {} : { [variable]: parent })
+        }
+      })
+    ),
+    (child) => Effect.sync(() => child.kill("SIGKILL"))
+  )
+  const lines: Array<string> = []
+  let partial = ""
+  let stderr = ""
+  let wake: () => void = () => {}
+  let ended: Ended | undefined
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    const parts = (partial + text).split("\n")
+    partial = parts.pop() ?? ""
+    lines.push(...parts)
+    wake()
+  })
+  child.stderr.setEncoding("utf8").on("data", (text: string) => stderr += text)
+  child.once("close", (code) => {
+    ended = { code, stdout: lines, stderr }
+    wake()
+  })
+  child.stdin.end(input)
+  const changed = Effect.callback<void>((resume) => {
+    wake = () => resume(Effect.void)
+  })
+  const line = (n: number): Effect.Effect<string> =>
+    Effect.suspend(() => {
+      const found = lines[n]
+      if (found !== undefined) return Effect.succeed(found)
+      if (ended !== undefined) return Effect.die(`ended with ${ended.code} before line ${n}: ${stderr}`)
+      return Effect.andThen(changed, line(n))
+    })
+  const wait: Effect.Effect<Ended> = Effect.suspend(() =>
+    ended === undefined ? Effect.andThen(changed, wait) : Effect.succeed(ended)
+  )
+  return { child: child as ChildProcess, line, wait }
+})
+
+const run = (
+  home: string,
+  args: ReadonlyArray<string>,
+  options: { input?: string | undefined; parent?: string | undefined } = {}
+) => Effect.scoped(Effect.flatMap(start(home, args, options.input ?? "", options.parent), ({ wait }) => wait))
+
+/** An endpoint as a process, ready when it has said so. */
+const listening = Effect.fnUntraced(function*(home: string, ...args: ReadonlyArray<string>) {
+  const endpoint = yield* start(home, ["listen", "--json", ...args], "")
+  return { ...endpoint, first: JSON.parse(yield* endpoint.line(0)) as Record<string, string> }
+})
+
+/** Everything but the directories that stay for the next endpoint. */
+const leftovers = (home: string) =>
+  contents(home).filter((name) => !/^(messaging-capabilities|claude-code-socks-\d+)$/.test(name))
+
+describe("effect-messaging", () => {
+  it.live("listen, send, ping and peers meet as separate processes", () =>
+    Effect.gen(function*() {
+      const home = yield* tempDirectory
+      const endpoint = yield* listening(home, "--name", "me")
+      assert.deepStrictEqual(Object.keys(endpoint.first), ["event", "address", "socketPath", "pid"])
+      const { address = "", pid, socketPath } = endpoint.first
+      assert.strictEqual(address, `uds:${socketPath}`)
+      assert.strictEqual(Number(pid), endpoint.child.pid)
+
+      const sent = yield* run(home, ["send", "--to", address, "--json", "grüße"])
+      assert.deepStrictEqual([sent.code, sent.stderr], [0, ""])
+      assert.deepStrictEqual(sent.stdout.map((line) => JSON.parse(line)), [{
+        event: "stored",
+        id: "uds-1",
+        socketPath
+      }])
+      const event = JSON.parse(yield* endpoint.line(1))
+      assert.deepStrictEqual(Object.keys(event), ["event", "id", "receivedAt", "sender", "message"])
+      assert.deepInclude(event, {
+        event: "message",
+        id: "uds-1",
+        sender: { address: null, verified: false },
+        message: { type: "text", data: "grüße" }
+      })
+
+      const piped = yield* run(home, ["send", "--type", "notification", "-"], { input: "a\nb\n", parent: socketPath })
+      assert.deepStrictEqual([piped.code, piped.stdout], [0, [`stored as uds-2 by uds:${socketPath}`]])
+      assert.deepStrictEqual(JSON.parse(yield* endpoint.line(2)).message, { type: "notification", data: "a\nb\n" })
+
+      const pong = yield* run(home, ["ping", "--json", "--timeout", "20s"], { parent: socketPath })
+      assert.strictEqual(JSON.parse(pong.stdout[0] ?? "").event, "pong")
+
+      const peers = yield* run(home, ["peers", "--json"])
+      assert.deepInclude(JSON.parse(peers.stdout[0] ?? ""), {
+        address,
+        pid: endpoint.child.pid,
+        name: "me",
+        directory: root.replace(/\/$/, ""),
+        protocol: 1
+      })
+      assert.include((yield* run(home, ["peers"])).stdout[0], `${address}  pid ${endpoint.child.pid}  name me`)
+    }))
+
+  it.live.each([["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]] as const)(
+    "listen releases everything on %s and ends with %d",
+    ([signal, code]) =>
+      Effect.gen(function*() {
+        const home = yield* tempDirectory
+        const endpoint = yield* listening(home)
+        assert.isAbove(leftovers(home).length, 0)
+        endpoint.child.kill(signal)
+        const ended = yield* endpoint.wait
+        assert.deepStrictEqual([ended.code, ended.stderr], [code, ""])
+        assert.deepStrictEqual(leftovers(home), [])
+      })
+  )
+
+  it.live("listen -- CMD runs a child that can report back, and ends with its status", () =>
+    Effect.gen(function*() {
+      const home = yield* tempDirectory
+      const script = `echo "$${variable}"; "${process.execPath}" "${bin}" send "from the child"; exit 7`
+      const ended = yield* run(home, ["listen", "--json", "--", "sh", "-c", script])
+      assert.strictEqual(ended.code, 7)
+      const listening = JSON.parse(ended.stdout.find((line) => line.includes("listening")) ?? "{}")
+      assert.include(ended.stdout, listening.socketPath)
+      assert.include(ended.stdout, `stored as uds-1 by uds:${listening.socketPath}`)
+      assert.isTrue(ended.stdout.some((line) => line.includes("\"data\":\"from the child\"")))
+      assert.deepStrictEqual(leftovers(home), [])
+    }))
+
+  it.live("listen -- CMD passes a signal on and lets the child decide", () =>
+    Effect.gen(function*() {
+      const home = yield* tempDirectory
+      const script = "trap 'echo caught; exit 3' TERM; echo ready; while :; do sleep 0.05; done"
+      const endpoint = yield* start(home, ["listen", "--", "sh", "-c", script], "")
+      const first = [yield* endpoint.line(0), yield* endpoint.line(1)]
+      assert.include(first, "ready")
+      endpoint.child.kill("SIGTERM")
+      const ended = yield* endpoint.wait
+      assert.strictEqual(ended.code, 3)
+      assert.include(ended.stdout, "caught")
+      assert.deepStrictEqual(leftovers(home), [])
+    }))
+
+  it.live("listen -- CMD tells a command that is not there", () =>
+    Effect.gen(function*() {
+      const home = yield* tempDirectory
+      const ended = yield* run(home, ["listen", "--", "no-such-command"])
+      assert.deepStrictEqual([ended.code, ended.stderr], [
+        127,
+        "effect-messaging: cannot run no-such-command: ENOENT\n"
+      ])
+      assert.deepStrictEqual(leftovers(home), [])
+    }))
+
+  it.live.each([
+    { args: ["send"], code: 2, says: "Missing required argument: text" },
+    { args: ["send", "x", "--nope"], code: 2, says: "--nope" },
+    { args: ["bogus"], code: 2, says: "bogus" },
+    { args: ["send", "x"], code: 2, says: `no target: give --to ADDRESS, or set ${variable}` },
+    { args: ["ping", "--to", "/x", "--timeout", "soon"], code: 2, says: "give one like 500ms, 5s or 1m" },
+    { args: ["send", "--to", "relative", "x"], code: 1, says: "is not absolute" },
+    { args: ["send", "--to", "/nobody/here", "x"], code: 1, says: "no peer at /nobody/here" },
+    { args: ["ping", "--to", `/${"x".repeat(200)}`], code: 1, says: "is 201 bytes long, and this platform allows 107" },
+    { args: ["listen", "--socket-path", "/tmp/x.sock"], code: 1, says: "/tmp is not private" }
+  ])("tells a mistake in one line: $args", ({ args, code, says }) =>
+    Effect.gen(function*() {
+      const home = yield* tempDirectory
+      const ended = yield* run(home, args)
+      assert.strictEqual(ended.code, code)
+      assert.deepStrictEqual(ended.stdout, [])
+      assert.match(ended.stderr, /^effect-messaging: [^\n]+\n$/)
+      assert.include(ended.stderr, says)
+      assert.deepStrictEqual(leftovers(home), [])
+    }))
+
+  it.live("refuses an address with a token without repeating it", () =>
+    Effect.gen(function*() {
+      const ended = yield* run(yield* tempDirectory, ["ping", "--to", "/x#token=5ec2e7"])
+      assert.strictEqual(ended.code, 1)
+      assert.notInclude(ended.stderr, "5ec2e7")
+    }))
+
+  it.live("shows help on standard output when asked", () =>
+    Effect.gen(function*() {
+      const home = yield* tempDirectory
+      const help = yield* run(home, ["--help"])
+      assert.strictEqual(help.code, 0)
+      for (const command of ["listen", "send", "ping", "peers"]) assert.include(help.stdout.join("\n"), command)
+      assert.include(
+        (yield* run(home, ["send", "--help"])).stdout.join("\n"),
+        "effect-messaging send \"build finished\""
+      )
+      assert.include((yield* run(home, ["--version"])).stdout.join("\n"), version)
+    }))
+
+  it("has the version of the package", () => {
+    assert.strictEqual(version, JSON.parse(fs.readFileSync(path.join(root, "package.json"), "utf8")).version)
+  })
+
+  it.each([["500ms", 500], ["5s", 5_000], ["1m", 60_000], ["250", 250], ["2 seconds", 2_000]] as const)(
+    "reads the duration %s",
+    (text, millis) => {
+      assert.deepStrictEqual(Option.map(parseDuration(text), Duration.toMillis), Option.some(millis))
+    }
+  )
+
+  it.each(["", "0", "-1s", "soon", "1h30", "Infinity"])("refuses the duration %j", (text) => {
+    assert.isTrue(Option.isNone(parseDuration(text)))
+  })
+})
