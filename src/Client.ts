@@ -128,9 +128,8 @@ export const make: Effect.Effect<Client, never, Capability | Transport> = Effect
         let sent = false
         return Effect.gen(function*() {
           const { token } = yield* Effect.mapError(capability.lookup(socketPath), fromCapability(socketPath))
-          const envelope = { ...message, meta: { ...message.meta, authToken: Redacted.value(token) } }
           const frame = yield* Effect.mapError(
-            Effect.fromResult(Framing.encodeFrame(envelope, limits)),
+            Effect.fromResult(Framing.encodeFrame(message, limits, { authToken: Redacted.value(token) })),
             fromFraming(limits.maxFrameBytes)
           )
           yield* Effect.mapError(transport.verify(socketPath), fromDial(socketPath))

@@ -244,15 +244,18 @@ export const decode = <E, R>(
       }))
   )
 
-const isMessage = Schema.is(Schema.Struct({ ...Message.Message.fields, meta: Schema.optionalKey(Schema.Unknown) }))
+const isMessage = Schema.is(
+  Schema.Struct({ ...Message.Message.fields, meta: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)) })
+)
 
 /**
  * One message as one frame with its LF, or the reason why it cannot be one. Never throws, whatever `meta` holds.
- * The error never repeats the message.
+ * The error never repeats the message. `envelope` is the protocol's own part of `meta` and wins over the message's.
  */
 export const encodeFrame = (
   message: Message.Message,
-  limits: Pick<Values, "maxFrameBytes" | "maxJsonDepth">
+  limits: Pick<Values, "maxFrameBytes" | "maxJsonDepth">,
+  envelope?: Message.Meta
 ): Result.Result<string, FramingError> => {
   const budget = { left: limits.maxFrameBytes }
   const problem = !isMessage(message)
@@ -262,7 +265,7 @@ export const encodeFrame = (
     : explainNotJson(message.meta, "meta", limits.maxJsonDepth - 1, budget)
   if (problem !== undefined) return Result.fail(new FramingError({ reason: new InvalidMessage({ problem }) }))
   const { data, from, meta, ts, type } = message
-  const frame = JSON.stringify({ type, data, from, ts, meta })
+  const frame = JSON.stringify({ type, data, from, ts, meta: envelope === undefined ? meta : { ...meta, ...envelope } })
   const bytes = Buffer.byteLength(frame)
   return bytes > limits.maxFrameBytes
     ? Result.fail(

@@ -8,12 +8,14 @@ const success = <A, E>(result: Result.Result<A, E>) =>
   Result.isSuccess(result) ? result.success : assert.fail("expected a success")
 
 describe("Address.parse", () => {
-  it.each([
-    ["uds:/run/a.sock", "linux", "/run/a.sock"],
-    ["/run/a.sock", "linux", "/run/a.sock"],
-    ["uds:\\\\.\\pipe\\a", "win32", "\\\\.\\pipe\\a"],
-    ["\\\\.\\pipe\\a", "win32", "\\\\.\\pipe\\a"]
-  ] as const)("reads %s on %s", (text, platform, socketPath) => {
+  it.each(
+    [
+      ["uds:/run/a.sock", "linux", "/run/a.sock"],
+      ["/run/a.sock", "linux", "/run/a.sock"],
+      ["uds:\\\\.\\pipe\\a", "win32", "\\\\.\\pipe\\a"],
+      ["\\\\.\\pipe\\a", "win32", "\\\\.\\pipe\\a"]
+    ] as const
+  )("reads %s on %s", (text, platform, socketPath) => {
     assert.deepStrictEqual(success(Address.parse(text, platform)), { socketPath })
   })
 
@@ -43,14 +45,17 @@ describe("Address.parse", () => {
     assert.include(reason.message, "looked up in the capability file")
   })
 
-  it.each([["linux", 107], ["darwin", 103], ["freebsd", 103]] as const)("counts bytes on %s: %d pass", (platform, max) => {
-    const path = (bytes: number) => `/${"ä".repeat((bytes - 1) >> 1)}${"x".repeat((bytes - 1) & 1)}`
-    assert.strictEqual(success(Address.parse(path(max), platform)).socketPath, path(max))
-    assert.deepStrictEqual(
-      failure(Address.parse(path(max + 1), platform)),
-      new Address.PathTooLong({ path: path(max + 1), bytes: max + 1, maxBytes: max })
-    )
-  })
+  it.each([["linux", 107], ["darwin", 103], ["freebsd", 103]] as const)(
+    "counts bytes on %s: %d pass",
+    (platform, max) => {
+      const path = (bytes: number) => `/${"ä".repeat((bytes - 1) >> 1)}${"x".repeat((bytes - 1) & 1)}`
+      assert.strictEqual(success(Address.parse(path(max), platform)).socketPath, path(max))
+      assert.deepStrictEqual(
+        failure(Address.parse(path(max + 1), platform)),
+        new Address.PathTooLong({ path: path(max + 1), bytes: max + 1, maxBytes: max })
+      )
+    }
+  )
 })
 
 describe("Address.format", () => {

@@ -30,8 +30,16 @@ const frameOf = (bytes: number) => text("x".repeat(bytes - text("").length))
 describe("Framing.decode", () => {
   it.effect.each([
     { name: "one frame in one chunk", chunks: [`${text("a")}\n`], expected: ["a"] },
-    { name: "many frames in one chunk", chunks: [`${text("a")}\n${text("b")}\n${text("c")}\n`], expected: ["a", "b", "c"] },
-    { name: "one frame over many chunks", chunks: ["{\"type\":", "\"text\",\"da", "ta\":\"a\"", "}", "\n"], expected: ["a"] },
+    {
+      name: "many frames in one chunk",
+      chunks: [`${text("a")}\n${text("b")}\n${text("c")}\n`],
+      expected: ["a", "b", "c"]
+    },
+    {
+      name: "one frame over many chunks",
+      chunks: ["{\"type\":", "\"text\",\"da", "ta\":\"a\"", "}", "\n"],
+      expected: ["a"]
+    },
     { name: "a cut between CR and LF", chunks: [`${text("a")}\r`, `\n${text("b")}\n`], expected: ["a", "b"] },
     { name: "a lone CR between tokens", chunks: ["{\"type\":\r\"text\",\r\"data\":\"a\"}\n"], expected: ["a"] },
     { name: "spaces around a frame", chunks: [` \t${text("a")} \t\r\n`], expected: ["a"] },
@@ -70,7 +78,12 @@ describe("Framing.decode", () => {
 
   it.effect("refuses invalid UTF-8 after the good frames of the same chunk", () =>
     Effect.gen(function*() {
-      const bad = Uint8Array.from([...bytesOf(`${text("ä")}\n{"type":"text","data":"`), 0xc3, 0x28, ...bytesOf("\"}\n")])
+      const bad = Uint8Array.from([
+        ...bytesOf(`${text("ä")}\n{"type":"text","data":"`),
+        0xc3,
+        0x28,
+        ...bytesOf("\"}\n")
+      ])
       const { failure, seen } = yield* decodeAll([bad])
       assert.deepStrictEqual(seen, [message("ä")])
       assert.deepStrictEqual(failure, new Framing.InvalidFrame({ problem: "not UTF-8" }))
@@ -149,7 +162,8 @@ describe("Framing.decode", () => {
 
   it.effect("counts nesting from the frame itself: 64 deep passes, 65 does not", () =>
     Effect.gen(function*() {
-      const nested = (depth: number) => `{"type":"text","meta":{"a":${"[".repeat(depth - 2)}${"]".repeat(depth - 2)}}}\n`
+      const nested = (depth: number) =>
+        `{"type":"text","meta":{"a":${"[".repeat(depth - 2)}${"]".repeat(depth - 2)}}}\n`
       assert.isUndefined((yield* decodeAll([bytesOf(nested(64))])).failure)
       const { failure } = yield* decodeAll([bytesOf(nested(65))])
       assert.deepStrictEqual(failure, new Framing.InvalidFrame({ problem: "nested too deep" }))
@@ -159,7 +173,8 @@ describe("Framing.decode", () => {
 
   it.effect("drops keys that name a prototype, however they are spelled and wherever they stand", () =>
     Effect.gen(function*() {
-      const frame = "{\"type\":\"text\",\"__proto__\":{\"data\":\"x\"},\"meta\":{\"a\":{\"__pr\\u006fto__\":{\"b\":1}," +
+      const frame =
+        "{\"type\":\"text\",\"__proto__\":{\"data\":\"x\"},\"meta\":{\"a\":{\"__pr\\u006fto__\":{\"b\":1}," +
         "\"constructor\":{\"prototype\":1},\"c\":[{\"prototype\":2,\"d\":3}]}}}\n"
       const { seen } = yield* decodeAll([bytesOf(frame)])
       assert.deepStrictEqual(seen, [{ type: "text", meta: { a: { c: [{ d: 3 }] } } }])
@@ -197,7 +212,10 @@ describe("Framing.decode", () => {
   it.effect("uses the limits in force", () =>
     Effect.gen(function*() {
       const { failure } = yield* decodeAll([bytesOf(`${text("more than twenty bytes")}\n`)])
-      assert.deepStrictEqual(failure, new Framing.FrameTooLarge({ maxBytes: 20, bytesSeen: text("more than twenty bytes").length }))
+      assert.deepStrictEqual(
+        failure,
+        new Framing.FrameTooLarge({ maxBytes: 20, bytesSeen: text("more than twenty bytes").length })
+      )
     }).pipe(Effect.provide(Limits.layer({ maxFrameBytes: 20 }))))
 
   it.effect("quotes nothing of a bad frame in its error", () =>

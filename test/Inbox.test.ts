@@ -12,8 +12,7 @@ const dataOf = (entries: ReadonlyArray<Inbox.Entry>) => entries.map((entry) => e
 const withInbox = <A, E>(
   limits: Limits.Options,
   use: (inbox: Inbox.Inbox["Service"]) => Effect.Effect<A, E>
-) =>
-  Effect.flatMap(Inbox.make, use).pipe(Effect.scoped, Effect.provide(Limits.layer(limits)))
+) => Effect.flatMap(Inbox.make, use).pipe(Effect.scoped, Effect.provide(Limits.layer(limits)))
 
 describe("Inbox", () => {
   it.effect("keeps the order of arrival and counts ids from 1", () =>
@@ -156,14 +155,19 @@ describe("Inbox", () => {
         yield* withInbox({ maxInboxEntries: 8, maxFrameBytes: 400, maxInboxBytes: 400 }, (inbox) =>
           Effect.gen(function*() {
             let model: Array<readonly [data: string, bytes: number]> = []
-            const bytes = () => model.reduce((sum, [, n]) => sum + n, 0)
+            const bytes = () =>
+              model.reduce((sum, [, n]) => sum + n, 0)
             const commands = yield* Random.nextIntBetween(1, 200)
             for (let i = 0; i < commands; i++) {
               const dice = yield* Random.nextIntBetween(0, 100)
               if (dice < 60) {
                 const size = yield* Random.nextIntBetween(1, 120)
                 const fits = model.length < 8 && bytes() + size <= 400
-                const received = { message: message(`${i}`), sender: { address: undefined, verified: false }, bytes: size }
+                const received = {
+                  message: message(`${i}`),
+                  sender: { address: undefined, verified: false },
+                  bytes: size
+                }
                 assert.strictEqual(Result.isSuccess(inbox.offerUnsafe(received, 0)), fits)
                 if (fits) model.push([`${i}`, size])
               } else if (dice < 95) {

@@ -17,7 +17,9 @@ describe("Limits", () => {
         maxUnreadBytes: 1_048_576
       })
       assert.deepStrictEqual(
-        [limits.authenticationTimeout, limits.idleTimeout, limits.sendTimeout, limits.probeTimeout].map(Duration.toMillis),
+        [limits.authenticationTimeout, limits.idleTimeout, limits.sendTimeout, limits.probeTimeout].map(
+          Duration.toMillis
+        ),
         [2_000, 30_000, 5_000, 3_000]
       )
     }))
@@ -35,14 +37,29 @@ describe("Limits", () => {
     { options: { maxPeers: 0 }, field: "maxPeers", value: "0", rule: "at least 1" },
     { options: { maxPeers: 1.5 }, field: "maxPeers", value: "1.5", rule: "whole number" },
     { options: { maxFrameBytes: Number.NaN }, field: "maxFrameBytes", value: "NaN", rule: "whole number" },
-    { options: { maxFrameBytes: "many" as unknown as number }, field: "maxFrameBytes", value: "many", rule: "whole number" },
+    {
+      options: { maxFrameBytes: "many" as unknown as number },
+      field: "maxFrameBytes",
+      value: "many",
+      rule: "whole number"
+    },
     { options: { maxInboxEntries: Infinity }, field: "maxInboxEntries", value: "Infinity", rule: "whole number" },
     { options: { sendTimeout: 0 }, field: "sendTimeout", value: "0", rule: "longer than zero" },
     { options: { sendTimeout: -5 }, field: "sendTimeout", value: "-5", rule: "longer than zero" },
     { options: { sendTimeout: Number.NaN }, field: "sendTimeout", value: "NaN", rule: "longer than zero" },
     { options: { sendTimeout: "soon" as "1 second" }, field: "sendTimeout", value: "soon", rule: "duration" },
-    { options: { idleTimeout: "1 second" as const }, field: "idleTimeout", value: "1s", rule: "authenticationTimeout, which is 2s" },
-    { options: { maxFrameBytes: 3_000_000 }, field: "maxInboxBytes", value: "2097152", rule: "maxFrameBytes, which is 3000000" },
+    {
+      options: { idleTimeout: "1 second" as const },
+      field: "idleTimeout",
+      value: "1s",
+      rule: "authenticationTimeout, which is 2s"
+    },
+    {
+      options: { maxFrameBytes: 3_000_000 },
+      field: "maxInboxBytes",
+      value: "2097152",
+      rule: "maxFrameBytes, which is 3000000"
+    },
     { options: { maxFriends: 3 } as {}, field: "maxFriends", value: "3", rule: "the limits are" }
   ])("refuses $options, naming field, value and rule", ({ field, options, rule, value }) =>
     Effect.gen(function*() {

@@ -23,10 +23,13 @@ describe("Namespace", () => {
       })
     }).pipe(Effect.provide(Namespace.layer("acme-ci"))))
 
-  it.effect.each(["", "Acme", "../x", "a/b", "1a", "x".repeat(33), "a_b"])("refuses %j", (namespace) =>
-    Effect.gen(function*() {
-      const error = yield* Effect.flip(Namespace.make(namespace))
-      assert.deepStrictEqual(error, new Namespace.InvalidNamespace({ namespace }))
-      assert.include(error.message, JSON.stringify(namespace))
-    }))
+  it.effect.each(["", "Acme", "../x", "a/b", "1a", "x".repeat(33), "a_b"])(
+    "refuses %j",
+    (namespace) =>
+      Effect.gen(function*() {
+        const error = yield* Effect.flip(Namespace.make(namespace))
+        assert.deepStrictEqual(error, new Namespace.InvalidNamespace({ namespace }))
+        assert.include(error.message, JSON.stringify(namespace))
+      })
+  )
 })
