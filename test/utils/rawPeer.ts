@@ -50,13 +50,16 @@ export const connectRaw = Effect.fnUntraced(function*(path: string, options: { r
   socket.on("close", end)
   if (options.paused === true) socket.pause()
 
-  const wait = Effect.callback<void>((resume) => {
-    wake = () => resume(Effect.void)
-  })
-  const line: Effect.Effect<string | undefined> = Effect.suspend(() =>
-    lines.length > 0 || ended ? Effect.succeed(lines.shift()) : Effect.andThen(wait, line)
-  )
-  const closed: Effect.Effect<void> = Effect.suspend(() => ended ? Effect.void : Effect.andThen(wait, closed))
+  /** Looks once more after it can be woken, since events may come while the fiber yields. */
+  const until = (ready: () => boolean) =>
+    Effect.callback<void>((resume) => {
+      wake = () => {
+        if (ready()) resume(Effect.void)
+      }
+      wake()
+    })
+  const line = Effect.andThen(until(() => lines.length > 0 || ended), Effect.sync(() => lines.shift()))
+  const closed = until(() => ended)
   return {
     socket,
     write: (data) => Effect.sync(() => void socket.write(data)),
