@@ -15,7 +15,7 @@ import {
   repliedAndClosed,
   withPeer,
   withServer
-} from "./conformance.server.ts"
+} from "../utils/server.ts"
 
 /** Keeps sending in the background for as long as the test lasts. */
 const drip = (peer: RawPeer, bytes: string) =>

@@ -14,7 +14,7 @@ import {
   replied,
   repliedAndClosed,
   withPeer
-} from "./conformance.server.ts"
+} from "../utils/server.ts"
 
 const bom = "\uFEFF"
 

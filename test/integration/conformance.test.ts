@@ -15,7 +15,7 @@ import {
   type Server,
   withPeer,
   withServer
-} from "./conformance.server.ts"
+} from "../utils/server.ts"
 
 const data = (server: Server) => Effect.map(server.inbox.drain, (entries) => entries.map((entry) => entry.message.data))
 

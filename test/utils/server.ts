@@ -11,8 +11,8 @@ import { Inbox } from "../../src/Inbox.ts"
 import * as Layers from "../../src/Layers.ts"
 import type * as Limits from "../../src/Limits.ts"
 import { Messaging } from "../../src/Messaging.ts"
-import { connectRaw, type RawPeer } from "../utils/rawPeer.ts"
-import { withTempHost } from "../utils/tempHost.ts"
+import { connectRaw, type RawPeer } from "./rawPeer.ts"
+import { withTempHost } from "./tempHost.ts"
 
 export interface Server {
   readonly socketPath: string
