@@ -4,11 +4,12 @@
  * Every change happens in one synchronous step, so no fiber ever sees an entry counted twice or not at all, also when
  * a reader is interrupted. The inbox lives in memory: entries not taken when the process ends are lost.
  */
-import type * as Cause from "effect/Cause"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
@@ -38,8 +39,30 @@ export interface Entry {
   readonly sender: Sender
   /** What the message counts against `maxInboxBytes`: its bytes on the wire. */
   readonly bytes: number
-  /** `waiting` until a reader takes the entry. */
-  readonly status: "waiting" | "taken"
+  /**
+   * `waiting` until a reader takes the entry; `processing` while a handler of `consume` has it, then `processed` or
+   * `failed`.
+   */
+  readonly status: "waiting" | "taken" | "processing" | "processed" | "failed"
+  /**
+   * Answers a query, once: the first answer counts. Says whether this one was it and somebody waits for it; a message
+   * that is not a query, and a sender of protocol 1, wait for none.
+   */
+  readonly reply: (data: string) => Effect.Effect<boolean>
+}
+
+/** What became of an entry, for the sender that asked to be told. */
+export type Outcome =
+  | { readonly _tag: "Handled" }
+  | { readonly _tag: "Replied"; readonly data: string }
+  | { readonly _tag: "Failed" }
+
+/** A handler's value is the answer to a query, if it is a string; for other messages it is ignored. */
+export type Handler<E, R> = (entry: Entry) => Effect.Effect<string | void, E, R>
+
+export interface ConsumeOptions {
+  /** Entries handled at the same time. Default 1, which keeps the order of arrival, and so the order per sender. */
+  readonly concurrency?: number | undefined
 }
 
 /** The inbox is at a limit and the message was not stored. Taking an entry makes room. */
@@ -56,6 +79,8 @@ export interface Received {
   readonly message: Message
   readonly sender: Sender
   readonly bytes: number
+  /** Told what becomes of the entry, at most once for each kind of outcome; must not throw. */
+  readonly onOutcome?: ((outcome: Outcome) => boolean) | undefined
 }
 
 export interface Size {
@@ -82,17 +107,27 @@ export class Inbox extends Context.Service<Inbox, {
    * `maxInboxEntries` behind misses the oldest.
    */
   readonly arrivals: Stream.Stream<Entry>
+  /**
+   * Handles entries for ever. A handler's success marks the entry processed and tells the sender that asked for it; its
+   * value answers a query. A failure or defect tells the sender `failed`, is logged, and does not stop the loop. When
+   * the loop is interrupted, what it has in hand goes back to the front of the inbox. An entry counts against the limits
+   * until it has been handled.
+   */
+  readonly consume: <E, R>(handler: Handler<E, R>, options?: ConsumeOptions) => Effect.Effect<never, never, R>
   readonly size: Effect.Effect<Size>
 }>()("effect-messaging/Inbox") {}
 
 /** The mutable part of an entry; only `make` below writes to it. */
 class StoredEntry implements Entry {
-  status: "waiting" | "taken" = "waiting"
+  status: Entry["status"] = "waiting"
   readonly id: string
   readonly message: Message
   readonly sender: Sender
   readonly bytes: number
   private readonly receivedAtMillis: number
+  readonly #onOutcome: Received["onOutcome"]
+  #settled = false
+  #replied = false
 
   constructor(id: string, received: Received, receivedAtMillis: number) {
     this.id = id
@@ -100,6 +135,23 @@ class StoredEntry implements Entry {
     this.sender = received.sender
     this.bytes = received.bytes
     this.receivedAtMillis = receivedAtMillis
+    this.#onOutcome = received.onOutcome
+  }
+
+  reply(data: string): Effect.Effect<boolean> {
+    return Effect.sync(() => {
+      if (this.#replied || this.message.type !== "query") return false
+      this.#replied = true
+      return this.#onOutcome?.({ _tag: "Replied", data }) ?? false
+    })
+  }
+
+  /** The end of its handling. A query that failed unanswered is answered by the failure. */
+  settle(succeeded: boolean): void {
+    if (this.#settled) return
+    this.#settled = true
+    this.status = succeeded ? "processed" : "failed"
+    this.#onOutcome?.({ _tag: succeeded ? "Handled" : "Failed" })
   }
 
   get receivedAt() {
@@ -128,10 +180,12 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
   let entries: Array<StoredEntry | undefined> = []
   let head = 0
   let bytes = 0
+  // Entries in the hands of `consume`: they count, and do not wait.
+  let processing = 0
   let nextId = 1
 
   const offerUnsafe = (received: Received, now: number): Result.Result<Entry, InboxFull> => {
-    if (entries.length - head >= limits.maxInboxEntries) {
+    if (entries.length - head + processing >= limits.maxInboxEntries) {
       return Result.fail(new InboxFull({ limit: "maxInboxEntries", value: limits.maxInboxEntries }))
     }
     if (bytes + received.bytes > limits.maxInboxBytes) {
@@ -145,12 +199,11 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
     return Result.succeed(entry)
   }
 
-  const takeUnsafe = (): StoredEntry | undefined => {
+  /** Takes the oldest entry out of the line; it still counts. */
+  const shiftUnsafe = (): StoredEntry | undefined => {
     const entry = entries[head]
     if (entry === undefined) return undefined
     entries[head++] = undefined
-    bytes -= entry.bytes
-    entry.status = "taken"
     if (head === entries.length) {
       entries = []
       head = 0
@@ -163,10 +216,59 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
     return entry
   }
 
-  const take: Effect.Effect<Entry> = Effect.suspend(() => {
-    const entry = takeUnsafe()
-    return entry === undefined ? Effect.andThen(filled.await, take) : Effect.succeed(entry)
-  })
+  const takeUnsafe = (): StoredEntry | undefined => {
+    const entry = shiftUnsafe()
+    if (entry === undefined) return undefined
+    bytes -= entry.bytes
+    entry.status = "taken"
+    return entry
+  }
+
+  const waitFor = <A>(next: () => A | undefined): Effect.Effect<A> =>
+    Effect.suspend(() => {
+      const found = next()
+      return found === undefined ? Effect.andThen(filled.await, waitFor(next)) : Effect.succeed(found)
+    })
+  const take: Effect.Effect<Entry> = waitFor(takeUnsafe)
+
+  /** Hands the oldest entry to a handler, which must end with `finish`. */
+  const begin = () => {
+    const entry = shiftUnsafe()
+    if (entry === undefined) return undefined
+    processing++
+    entry.status = "processing"
+    return entry
+  }
+
+  const finish = (entry: StoredEntry, exit: Exit.Exit<unknown, unknown>) => {
+    processing--
+    if (Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) {
+      entry.status = "waiting"
+      if (head > 0) entries[--head] = entry
+      else entries.unshift(entry)
+      filled.openUnsafe()
+      return
+    }
+    bytes -= entry.bytes
+    entry.settle(Exit.isSuccess(exit))
+  }
+
+  const handleOne = <E, R>(handler: Handler<E, R>) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(restore(Effect.andThen(filled.await, Effect.void)), () => {
+        const entry = begin()
+        if (entry === undefined) return Effect.void
+        return restore(Effect.suspend(() => handler(entry))).pipe(
+          Effect.tap((value) => typeof value === "string" ? entry.reply(value) : Effect.void),
+          Effect.onExit((exit) => Effect.sync(() => finish(entry, exit))),
+          Effect.catchCause((cause) =>
+            Cause.hasInterruptsOnly(cause)
+              ? Effect.failCause(cause as Cause.Cause<never>)
+              : Effect.logWarning(`the handler of ${entry.id} failed`, cause)
+          )
+        )
+      })
+    )
 
   return Inbox.of({
     offer: Effect.fnUntraced(function*(message: Message) {
@@ -183,7 +285,13 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
     }),
     stream: Stream.fromPull(Effect.succeed(Effect.map(take, (entry) => [entry] as const))),
     arrivals: Stream.unwrap(Effect.map(subscribe, Stream.fromQueue)),
-    size: Effect.sync(() => ({ entries: entries.length - head, bytes }))
+    consume: <E, R>(handler: Handler<E, R>, options?: ConsumeOptions) =>
+      Effect.forEach(
+        Array.from({ length: options?.concurrency ?? 1 }),
+        () => Effect.forever(handleOne(handler)),
+        { concurrency: "unbounded", discard: true }
+      ) as Effect.Effect<never, never, R>,
+    size: Effect.sync(() => ({ entries: entries.length - head + processing, bytes }))
   })
 })
 

@@ -97,6 +97,23 @@ export class ConnectionLost extends Schema.TaggedError<ConnectionLost>()("Connec
   }
 }
 
+/** The peer has stored the message, and its handler failed. */
+export class HandlerFailed extends Schema.TaggedError<HandlerFailed>()("HandlerFailed", { socketPath: Schema.String }) {
+  override get message() {
+    return `the peer at ${this.socketPath} has the message, but its handler failed`
+  }
+}
+
+/** The peer speaks protocol 1, which has no answers and no receipts. Nothing was sent. */
+export class NotSupported extends Schema.TaggedError<NotSupported>()("NotSupported", {
+  socketPath: Schema.String,
+  what: Schema.String
+}) {
+  override get message() {
+    return `the peer at ${this.socketPath} speaks protocol 1, which has no ${this.what}`
+  }
+}
+
 /** The peer refused for another reason, in its own words, escaped and at most `maxRemoteErrorBytes` long. */
 export class Rejected extends Schema.TaggedError<Rejected>()("Rejected", {
   socketPath: Schema.String,
@@ -131,6 +148,8 @@ export class MessagingError extends Schema.TaggedError<MessagingError>()("Messag
     InboxFull,
     Timeout,
     ConnectionLost,
+    HandlerFailed,
+    NotSupported,
     Rejected,
     InvalidReply
   ])
