@@ -15,6 +15,7 @@ import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Socket from "effect/socket/Socket"
 import * as Stream from "effect/Stream"
+import { Buffer } from "node:buffer"
 import * as Capability from "./Capability.ts"
 import * as Framing from "./Framing.ts"
 import { Inbox } from "./Inbox.ts"
@@ -103,6 +104,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
       const millis = clock.currentTimeMillisUnsafe()
       const iso = DateTime.formatIso(DateTime.makeUnsafe(millis))
       let replies = ""
+      let bytes = 0
       for (const frame of frames) {
         const reply = judge(frame, millis, iso)
         if (typeof reply !== "string") {
@@ -110,9 +112,11 @@ export const make = Effect.fnUntraced(function*(options: Options) {
           return yield* reply
         }
         replies += reply
-        if (replies.length >= limits.maxUnreadBytes) {
+        bytes += Buffer.byteLength(reply)
+        if (bytes >= limits.maxUnreadBytes) {
           yield* write(replies)
           replies = ""
+          bytes = 0
         }
       }
       yield* write(replies)
