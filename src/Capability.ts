@@ -24,7 +24,7 @@ import { Posix } from "./internal/posix.ts"
 import * as privateFiles from "./internal/privateFiles.ts"
 import { DirectoryNotPrivate, failed, FileFailed } from "./internal/privateFiles.ts"
 import { Limits } from "./Limits.ts"
-import { protocol1 } from "./Message.ts"
+import { protocol1, protocol2 } from "./Message.ts"
 import { Namespace } from "./Namespace.ts"
 
 export { DirectoryNotPrivate, FileFailed }
@@ -56,8 +56,18 @@ export class CapabilityRefused extends Schema.TaggedError<CapabilityRefused>()("
   }
 }
 
+/** The endpoint's description does not fit a capability file. Nothing was written. */
+export class CapabilityTooLarge extends Schema.TaggedError<CapabilityTooLarge>()("CapabilityTooLarge", {
+  bytes: Schema.Int,
+  maxBytes: Schema.Int
+}) {
+  override get message() {
+    return `a capability file of ${this.bytes} bytes exceeds the limit of ${this.maxBytes}: choose a shorter name`
+  }
+}
+
 export class CapabilityError extends Schema.TaggedError<CapabilityError>()("CapabilityError", {
-  reason: Schema.Union([CapabilityNotFound, CapabilityRefused, DirectoryNotPrivate, FileFailed])
+  reason: Schema.Union([CapabilityNotFound, CapabilityRefused, CapabilityTooLarge, DirectoryNotPrivate, FileFailed])
 }) {
   override get message() {
     return this.reason.message
@@ -84,7 +94,7 @@ export interface PublishOptions {
 export class Capability extends Context.Service<Capability, {
   /**
    * Publishes a capability with a new token for `socketPath`; it is withdrawn when the scope closes, if it is still
-   * one's own. Fails with reasons `DirectoryNotPrivate` and `FileFailed`, and then leaves nothing behind.
+   * one's own. Fails with reasons `DirectoryNotPrivate`, `CapabilityTooLarge` and `FileFailed`, and then leaves no file.
    */
   readonly publish: (
     socketPath: string,
@@ -128,8 +138,8 @@ export const fileName = (socketPath: string): string =>
 
 const newRecord = (socketPath: string, pid: number, cwd: string, options: PublishOptions, now: number) => ({
   socketPath,
-  token: Redacted.make(crypto.randomBytes(32).toString("hex"), { label: "token" }),
-  protocol: protocol1,
+  token: Redacted.make(crypto.randomBytes(32).toString("hex")),
+  protocol: protocol2,
   pid: Option.some(pid),
   startedAt: DateTime.make(now),
   name: Option.fromNullishOr(options.name),
@@ -220,7 +230,10 @@ export const make = Effect.gen(function*() {
       ...Option.match(record.cwd, { onNone: () => ({}), onSome: (cwd) => ({ cwd }) })
     }))
     const bytes = Buffer.from(text)
-    if (bytes.length > limits.maxCapabilityBytes) return yield* refuse(file, "too large")
+    if (bytes.length > limits.maxCapabilityBytes) {
+      const reason = new CapabilityTooLarge({ bytes: bytes.length, maxBytes: limits.maxCapabilityBytes })
+      return yield* new CapabilityError({ reason })
+    }
     const noFollow = Option.isSome(host.uid)
     yield* Effect.scoped(Effect.gen(function*() {
       const opened = yield* fs.open(temporary, { flag: "wx", mode: 0o600, noFollow })

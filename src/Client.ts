@@ -67,6 +67,7 @@ const fromCapability = (socketPath: string) => ({ reason }: CapabilityError): Me
     case "FileFailed":
       return fail(new AccessDenied({ path: reason.path, code: reason.code }))
     case "CapabilityRefused":
+    case "CapabilityTooLarge":
     case "DirectoryNotPrivate":
       return fail(new PeerUntrusted({ socketPath, problem: reason.message }))
   }

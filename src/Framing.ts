@@ -257,15 +257,20 @@ export const encodeFrame = (
   limits: Pick<Values, "maxFrameBytes" | "maxJsonDepth">,
   envelope?: Message.Meta
 ): Result.Result<string, FramingError> => {
-  const budget = { left: limits.maxFrameBytes }
-  const problem = !isMessage(message)
-    ? "it does not fit the message schema (type, data, from, ts, meta)"
-    : message.meta === undefined
-    ? undefined
-    : explainNotJson(message.meta, "meta", limits.maxJsonDepth - 1, budget)
-  if (problem !== undefined) return Result.fail(new FramingError({ reason: new InvalidMessage({ problem }) }))
-  const { data, from, meta, ts, type } = message
-  const frame = JSON.stringify({ type, data, from, ts, meta: envelope === undefined ? meta : { ...meta, ...envelope } })
+  const invalid = (problem: string) => Result.fail(new FramingError({ reason: new InvalidMessage({ problem }) }))
+  let frame: string
+  try {
+    if (!isMessage(message)) return invalid("it does not fit the message schema (type, data, from, ts, meta)")
+    const { data, from, meta, ts, type } = message
+    const problem = meta === undefined
+      ? undefined
+      : explainNotJson(meta, "meta", limits.maxJsonDepth - 1, { left: limits.maxFrameBytes })
+    if (problem !== undefined) return invalid(problem)
+    frame = JSON.stringify({ type, data, from, ts, meta: envelope === undefined ? meta : { ...meta, ...envelope } })
+  } catch {
+    // A getter or a proxy of the caller's. What it threw may hold anything, so it is not repeated.
+    return invalid("one of its properties throws when it is read")
+  }
   const bytes = Buffer.byteLength(frame)
   return bytes > limits.maxFrameBytes
     ? Result.fail(

@@ -19,9 +19,10 @@ import * as Client from "./Client.ts"
 import * as Connection from "./Connection.ts"
 import { Host } from "./Host.ts"
 import type { Inbox } from "./Inbox.ts"
+import type { Identity, Until } from "./internal/peerLink.ts"
 import * as peerPool from "./internal/peerPool.ts"
 import { Limits } from "./Limits.ts"
-import type { Message } from "./Message.ts"
+import { type Message, query } from "./Message.ts"
 import { MessagingError } from "./MessagingError.ts"
 import { Namespace } from "./Namespace.ts"
 import { type Listener, type ListenError, Transport } from "./Transport.ts"
@@ -36,21 +37,35 @@ export interface Receipt {
   readonly id: Option.Option<string>
 }
 
-export interface SendOptions {
+export interface AskOptions {
   /** From call to answer, absolute. Default: the limit `sendTimeout`, 5 seconds. */
   readonly timeout?: Duration.Input | undefined
+  /** Whether to try again, when the peer says, while its inbox is full and the deadline allows. Default false. */
+  readonly retryWhenFull?: boolean | undefined
+}
+
+export interface SendOptions extends AskOptions {
+  /** What to wait for: `stored` in the peer's inbox, or `handled` by its handler. Default `stored`. */
+  readonly until?: "stored" | "handled" | undefined
 }
 
 export class Messaging extends Context.Service<Messaging, {
   /** Where this endpoint listens; none for a client. */
   readonly address: Option.Option<Address.Address>
   /**
-   * Resolves when the peer has stored the message in its inbox. The message carries this endpoint's path as `from`
-   * unless it has one. Fails with `MessagingError`, whose reason says whether the message may have been stored.
+   * Resolves when the peer has stored the message in its inbox or, with `until: "handled"`, when its handler has
+   * succeeded. The message carries this endpoint's path as `from` unless it has one. A message whose connection is lost
+   * is sent again within the deadline, and stored once; to a protocol 1 peer it is not. Fails with `MessagingError`,
+   * whose reason says whether the message may have been stored.
    */
   readonly send: (to: To, message: Message, options?: SendOptions) => Effect.Effect<Receipt, MessagingError>
-  /** The time from call to answer of a ping, the connect included. Stores nothing. Fails with `MessagingError`. */
-  readonly ping: (to: To, options?: SendOptions) => Effect.Effect<Duration.Duration, MessagingError>
+  /**
+   * Sends a query and resolves to the answer of the peer's handler. Fails with `MessagingError`: `HandlerFailed` when
+   * the handler did, `NotSupported` for a protocol 1 peer, and at once when the peer dies.
+   */
+  readonly ask: (to: To, query: string | Message, options?: AskOptions) => Effect.Effect<string, MessagingError>
+  /** The time from call to answer of a ping. Stores nothing. Fails with `MessagingError`. */
+  readonly ping: (to: To, options?: AskOptions) => Effect.Effect<Duration.Duration, MessagingError>
 }>()("effect-messaging/Messaging") {}
 
 export interface Options {
@@ -58,12 +73,15 @@ export interface Options {
   readonly socketPath?: string | undefined
   /** Shown to people who list peers. */
   readonly name?: string | undefined
+  /** Whether clients of protocol 1 are served. Default true. */
+  readonly protocol1?: boolean | undefined
 }
 
 const fail = (reason: MessagingError["reason"]) => new MessagingError({ reason })
 
-const makeSender = Effect.fnUntraced(function*(address: Option.Option<Address.Address>) {
-  const client = yield* Client.make
+/** Sends for an endpoint, or for a client that has none. Connections last as long as the scope. */
+const makeSender = Effect.fnUntraced(function*(own: Identity | undefined) {
+  const client = yield* Client.make(own)
   const host = yield* Host
   const limits = yield* Limits
 
@@ -72,23 +90,30 @@ const makeSender = Effect.fnUntraced(function*(address: Option.Option<Address.Ad
       Effect.mapBoth({ onSuccess: ({ socketPath }) => socketPath, onFailure: ({ reason }) => fail(reason) })
     )
 
-  const request = Effect.fnUntraced(function*(to: To, message: Message, options: SendOptions | undefined) {
+  const request = Effect.fnUntraced(function*(to: To, message: Message, until: Until, options?: AskOptions) {
     const socketPath = yield* target(to)
-    const reply = yield* client.request(socketPath, message, options?.timeout ?? limits.sendTimeout)
-    return { socketPath, reply }
+    const signed = own === undefined || message.from !== undefined ? message : { ...message, from: own.socketPath }
+    const { data, id } = yield* client.request(socketPath, message.type === "ping" ? message : signed, {
+      until,
+      timeout: options?.timeout ?? limits.sendTimeout,
+      retryWhenFull: options?.retryWhenFull ?? false
+    })
+    return { socketPath, id, data }
   })
 
   return Messaging.of({
-    address,
+    address: Option.map(Option.fromNullishOr(own), ({ socketPath }) => ({ socketPath })),
     send: Effect.fn("Messaging.send")(function*(to, message, options) {
-      const from = message.from ?? Option.getOrUndefined(address)?.socketPath
-      const { reply, socketPath } = yield* request(to, from === undefined ? message : { ...message, from }, options)
-      const id = reply.meta?.["id"]
-      return { socketPath, id: typeof id === "string" ? Option.some(id) : Option.none() }
+      const { id, socketPath } = yield* request(to, message, options?.until ?? "stored", options)
+      return { socketPath, id }
+    }),
+    ask: Effect.fn("Messaging.ask")(function*(to, question, options) {
+      const message: Message = typeof question === "string" ? query(question) : { ...question, type: "query" }
+      return (yield* request(to, message, "answered", options)).data
     }),
     ping: Effect.fn("Messaging.ping")(function*(to, options) {
       const before = yield* Clock.monotonicTimeNanos
-      yield* request(to, { type: "ping" }, options)
+      yield* request(to, { type: "ping" }, "pong", options)
       return Duration.nanos((yield* Clock.monotonicTimeNanos) - before)
     })
   })
@@ -162,16 +187,20 @@ export const make: (options?: Options) => Effect.Effect<
   yield* exportVariable(host.environment, environmentVariable, socketPath)
 
   const pool = peerPool.make(limits)
-  const connection = yield* Connection.make({ socketPath, token })
+  const connection = yield* Connection.make({ socketPath, token, protocol1: options.protocol1 })
   yield* listener.run((socket) => pool.run((admit) => connection(socket, admit))).pipe(
     Effect.tapCause((cause) => Effect.logError("the endpoint stopped accepting connections", cause)),
     Effect.forkScoped({ startImmediately: true })
   )
-  return yield* makeSender(Option.some({ socketPath }))
+  return yield* makeSender({ socketPath, token })
 })
 
 /** An endpoint that only sends: no socket, no file, no environment variable. */
-export const makeClient: Effect.Effect<Messaging["Service"], never, Capability | Transport> = makeSender(Option.none())
+export const makeClient: Effect.Effect<
+  Messaging["Service"],
+  never,
+  Capability | Transport | Scope.Scope
+> = makeSender(undefined)
 
 export const layer = (options?: Options) => Layer.effect(Messaging, make(options))
 

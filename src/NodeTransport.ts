@@ -12,10 +12,11 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
+import { Buffer } from "node:buffer"
 import * as crypto from "node:crypto"
 import * as net from "node:net"
 import * as path from "node:path"
-import { checkLength } from "./Address.ts"
+import { checkLength, maxPathBytes } from "./Address.ts"
 import { Host } from "./Host.ts"
 import { accept } from "./internal/acceptor.ts"
 import { fromNetSocket } from "./internal/nodeSocket.ts"
@@ -91,19 +92,28 @@ const connectWhenFree = (socketPath: string) =>
     schedule: Schedule.jittered(Schedule.spaced(10))
   })
 
-const listenAt = (socketPath: string) =>
-  Effect.acquireRelease(
-    Effect.callback<net.Server, ListenFailed>((resume) => {
-      const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true })
-      // Stays for good: a failed accept, such as EMFILE, must not end the process. The next accept may succeed.
-      server.on("error", (error) => resume(Effect.fail(new ListenFailed({ path: socketPath, code: errnoOf(error) }))))
-      server.listen(socketPath, () => resume(Effect.succeed(server)))
-    }),
-    (server) =>
-      Effect.callback<void>((resume) => {
-        server.close(() => resume(Effect.void))
-      })
-  )
+/** A server that does not listen yet; closed with the scope. */
+const makeServer = Effect.acquireRelease(
+  Effect.sync(() => net.createServer({ allowHalfOpen: true, pauseOnConnect: true })),
+  (server) =>
+    Effect.callback<void>((resume) => {
+      server.close(() => resume(Effect.void))
+    })
+)
+
+const bind = (server: net.Server, path: string) =>
+  Effect.callback<void, ListenFailed>((resume) => {
+    // Stays for good: a failed accept, such as EMFILE, must not end the process. The next accept may succeed.
+    server.on("error", (error) => resume(Effect.fail(new ListenFailed({ path, code: errnoOf(error) }))))
+    server.listen(path, () => resume(Effect.void))
+  })
+
+/** A name for binding: it is in use for a moment, in a private directory, and never longer than the final one may be. */
+const stagingName = (room: number, taken: string): string => {
+  const digits = crypto.randomBytes(4).toString("hex")
+  const name = room > digits.length ? `.${digits}` : digits.slice(0, Math.max(1, room))
+  return name === taken ? stagingName(room, taken) : name
+}
 
 /** Reads `Limits` and `Host`. */
 export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSystem> = Effect.gen(function*() {
@@ -198,38 +208,41 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
       if (Option.isSome(now) && sameInode(now.value, own)) yield* fs.remove(socketPath)
     }).pipe(Effect.ignore)
 
-  const listenOnSocket = Effect.fnUntraced(function*({ base, socketPath }: ListenOptions) {
-    const directory = path.dirname(socketPath)
-    const staging = path.join(directory, `.${crypto.randomBytes(4).toString("hex")}`)
-    const reason = tooLong(socketPath) ?? tooLong(staging)
+  const listenOnSocket = Effect.fnUntraced(function*(server: net.Server, { base, socketPath }: ListenOptions) {
+    const reason = tooLong(socketPath)
     if (reason !== undefined) return yield* reason
+    const directory = path.dirname(socketPath)
     if (base !== undefined) yield* files.ensurePrivate(base)
     yield* Effect.acquireRelease(
       files.ensurePrivate(directory),
-      (created) => created ? Effect.ignore(posix.removeEmptyDirectory(directory)) : Effect.void
+      (made) => Effect.forEach(made.toReversed(), (path) => Effect.ignore(posix.removeEmptyDirectory(path)))
     )
     // Before binding, so that the usual mistakes are told without a trace on disk.
     yield* occupant(socketPath)
-    const server = yield* listenAt(staging)
+    const room = maxPathBytes(host.platform) - Buffer.byteLength(path.join(directory, "/"))
+    const staging = path.join(directory, stagingName(room, path.basename(socketPath)))
+    yield* bind(server, staging)
     // Released with the server should any later step fail.
     yield* Effect.addFinalizer(() => Effect.ignore(fs.remove(staging, { force: true })))
     yield* Effect.mapError(fs.chmod(staging, 0o600), failed("make private", staging))
     const own = yield* Effect.mapError(fs.lstat(staging), failed("inspect", staging))
     yield* Effect.acquireRelease(publish(staging, socketPath), () => unlinkOwn(socketPath, own))
     yield* Effect.mapError(fs.remove(staging), failed("remove", staging))
-    return server
   })
 
-  const listen = (options: ListenOptions) =>
-    Effect.flatMap(
-      wrap(isPipe(options.socketPath) ? listenAt(options.socketPath) : listenOnSocket(options)),
-      (server) =>
-        accept(server, {
-          address: options.socketPath,
-          maxWaiting: limits.maxPeers,
-          closeTimeout: Duration.toMillis(limits.closeTimeout)
-        })
+  const listen = Effect.fnUntraced(function*(options: ListenOptions) {
+    const server = yield* makeServer
+    // Before it listens, so that no connection is accepted that nobody knows of.
+    const listener = yield* accept(server, {
+      address: options.socketPath,
+      maxWaiting: limits.maxPeers,
+      closeTimeout: Duration.toMillis(limits.closeTimeout)
+    })
+    yield* wrap(
+      isPipe(options.socketPath) ? bind(server, options.socketPath) : listenOnSocket(server, options)
     )
+    return listener
+  })
 
   return Transport.of({
     listen,

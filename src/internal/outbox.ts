@@ -6,11 +6,12 @@ import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Semaphore from "effect/Semaphore"
 import type * as Socket from "effect/socket/Socket"
+import { Buffer } from "node:buffer"
 
 export interface Outbox {
   /** Adds text to the next write. Does not write. */
   readonly push: (text: string) => void
-  /** Characters not yet handed to the socket. */
+  /** Bytes not yet handed to the socket. */
   readonly size: () => number
   /** Whether the socket is not taking more: the peer has not read what it was sent. */
   readonly isBlocked: () => boolean
@@ -27,6 +28,7 @@ export const make = (
 ): Outbox => {
   // Written by `push`, emptied by the one fiber that holds the permit.
   let pending = ""
+  let pendingBytes = 0
   let blocked = false
   const writing = Semaphore.makeUnsafe(1)
   const woken = Latch.makeUnsafe(false)
@@ -35,6 +37,7 @@ export const make = (
     if (pending === "") return Effect.void
     const text = pending
     pending = ""
+    pendingBytes = 0
     blocked = true
     return Effect.flatMap(write(text), () => {
       blocked = false
@@ -46,8 +49,9 @@ export const make = (
   return {
     push: (text) => {
       pending += text
+      pendingBytes += Buffer.byteLength(text)
     },
-    size: () => pending.length,
+    size: () => pendingBytes,
     isBlocked: () => blocked,
     flush,
     wake: () => {

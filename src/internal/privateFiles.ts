@@ -50,8 +50,8 @@ export interface PrivateFiles {
   readonly checkAncestors: (path: string) => Effect.Effect<void, DirectoryNotPrivate | FileFailed>
   /** `path` is a real directory of the user's without group or other bits, and so is the chain above it safe. */
   readonly checkPrivate: (path: string) => Effect.Effect<void, DirectoryNotPrivate | FileFailed>
-  /** As `checkPrivate`, after making the directory where it is missing. Answers whether this call made it. */
-  readonly ensurePrivate: (path: string) => Effect.Effect<boolean, DirectoryNotPrivate | FileFailed>
+  /** As `checkPrivate`, after making what is missing of the directory. Answers with what this call made, inmost last. */
+  readonly ensurePrivate: (path: string) => Effect.Effect<ReadonlyArray<string>, DirectoryNotPrivate | FileFailed>
   /** Whether the entry belongs to the user; always so where the platform knows no owners. */
   readonly isOwn: (info: FileSystem.File.Info) => boolean
 }
@@ -129,16 +129,19 @@ export const make: Effect.Effect<PrivateFiles, never, FileSystem.FileSystem> = E
     }
   })
 
-  /** One level at a time and never recursive, so that each new directory is checked before anything is put in it. */
-  const create = Effect.fnUntraced(function*(target: string): Effect.fn.Return<boolean, FileFailed> {
-    if (Option.isSome(yield* inspect(target))) return false
+  /** One level at a time and never recursive: nothing is made below a directory that has not been checked. */
+  const create = Effect.fnUntraced(function*(
+    target: string
+  ): Effect.fn.Return<ReadonlyArray<string>, DirectoryNotPrivate | FileFailed> {
+    if (Option.isSome(yield* inspect(target))) return []
     const parent = path.dirname(target)
-    if (parent !== target) yield* create(parent)
+    const made = parent === target ? [] : yield* create(parent)
+    yield* checkAncestors(target)
     return yield* Effect.matchEffect(fs.makeDirectory(target, { mode: 0o700 }), {
-      onSuccess: () => Effect.succeed(true),
+      onSuccess: () => Effect.succeed([...made, target]),
       // Somebody was faster. Whoever it was, the check that follows judges the result.
       onFailure: (error) =>
-        error.reason._tag === "AlreadyExists" ? Effect.succeed(false) : Effect.fail(failed("create", target)(error))
+        error.reason._tag === "AlreadyExists" ? Effect.succeed(made) : Effect.fail(failed("create", target)(error))
     })
   })
 

@@ -1,0 +1,73 @@
+import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Option } from "effect"
+import * as fs from "node:fs"
+import * as path from "node:path"
+import { Host } from "../../src/Host.ts"
+import * as privateFiles from "../../src/internal/privateFiles.ts"
+import { contents, withTempHost } from "../utils/tempHost.ts"
+
+const withFiles = <A, E, R>(use: (files: privateFiles.PrivateFiles, root: string) => Effect.Effect<A, E, R>) =>
+  withTempHost((host) => Effect.flatMap(privateFiles.make, (files) => use(files, host.tmpdir))).pipe(
+    Effect.provide(NodeFileSystem.layer)
+  )
+
+describe("privateFiles", () => {
+  it.effect("makes every missing directory 0700, whatever the process's mask is", () =>
+    withFiles(Effect.fnUntraced(function*(files, root) {
+      yield* Effect.acquireUseRelease(
+        Effect.sync(() => process.umask(0)),
+        () => files.ensurePrivate(path.join(root, "a", "b")),
+        (former) => Effect.sync(() => process.umask(former))
+      )
+      assert.strictEqual(fs.statSync(path.join(root, "a")).mode & 0o7777, 0o700)
+      assert.strictEqual(fs.statSync(path.join(root, "a", "b")).mode & 0o7777, 0o700)
+    })))
+
+  it.effect("tells who made a directory when several want it at once", () =>
+    withFiles(Effect.fnUntraced(function*(files, root) {
+      const made = yield* Effect.all(
+        Array.from({ length: 8 }, () => files.ensurePrivate(path.join(root, "a"))),
+        { concurrency: "unbounded" }
+      )
+      assert.deepStrictEqual(made.flat(), [path.join(root, "a")])
+    })))
+
+  it.effect("accepts a private directory that is there, and did not make it", () =>
+    withFiles(Effect.fnUntraced(function*(files, root) {
+      assert.deepStrictEqual(yield* files.ensurePrivate(root), [])
+    })))
+
+  it.effect("checks the chain up to the root, not only the next directory", () =>
+    withFiles(Effect.fnUntraced(function*(files, root) {
+      const open = path.join(root, "open")
+      fs.mkdirSync(path.join(open, "a", "b", "c"), { recursive: true, mode: 0o700 })
+      fs.chmodSync(open, 0o777)
+      assert.deepStrictEqual(
+        yield* Effect.flip(files.checkPrivate(path.join(open, "a", "b", "c"))),
+        new privateFiles.DirectoryNotPrivate({
+          path: open,
+          problem: "writable by others",
+          remedy: `chmod go-w ${open}`
+        })
+      )
+    })))
+
+  it.effect("tells that a directory is missing, and does not make it", () =>
+    withFiles(Effect.fnUntraced(function*(files, root) {
+      const missing = path.join(root, "missing")
+      assert.deepStrictEqual(
+        yield* Effect.flip(files.checkPrivate(missing)),
+        new privateFiles.FileFailed({ operation: "inspect", path: missing, code: "ENOENT" })
+      )
+      assert.deepStrictEqual(contents(root), [])
+    })))
+
+  it.effect("asks for no owner or mode where the platform has none", () =>
+    withTempHost(Effect.fnUntraced(function*(host) {
+      fs.chmodSync(host.tmpdir, 0o777)
+      const files = yield* privateFiles.make.pipe(Effect.provideService(Host, { ...host, uid: Option.none() }))
+      const directory = path.join(host.tmpdir, "a")
+      assert.deepStrictEqual(yield* files.ensurePrivate(directory), [directory])
+    })).pipe(Effect.provide(NodeFileSystem.layer)))
+})
