@@ -139,12 +139,18 @@ export const make: (
     )
 
   /** One try over the shared connection, which the next try replaces if this one finds it dead. */
-  const overLink = (socketPath: string, message: Message.Message, messageId: string, until: peerLink.Until) =>
+  const overLink = (
+    socketPath: string,
+    message: Message.Message,
+    messageId: string,
+    until: peerLink.Until,
+    onSent: () => void
+  ) =>
     Effect.scoped(Effect.gen(function*() {
       const envelope = until === "handled" ? { messageId, receipt: "handled" } : { messageId }
       const frame = yield* encode(message, envelope)
       const link = yield* RcMap.get(links, socketPath)
-      return yield* link.request(frame, messageId, until)
+      return yield* link.request(frame, messageId, until, onSent)
     })).pipe(Effect.tapError((error) => endsLink(error) ? RcMap.invalidate(links, socketPath) : Effect.void))
 
   const overOneShot = Effect.fnUntraced(function*(
@@ -171,23 +177,20 @@ export const make: (
         const messageId = `${idPrefix}-${nextId++}`
         // Whether a frame may have reached the peer, in this try or an earlier one.
         let sent = false
-        const attempt = overLink(socketPath, message, messageId, until).pipe(
-          Effect.tapError((error) =>
-            Effect.sync(() => {
-              if (error._tag === "MessagingError" && mayBeStored(error)) sent = true
-            })
-          ),
+        const onSent = () => {
+          sent = true
+        }
+        const attempt = overLink(socketPath, message, messageId, until, onSent).pipe(
           Effect.retry({
             while: (error) => error._tag === "MessagingError" && error.reason._tag === "ConnectionLost",
             schedule: backOff
           }),
-          Effect.catchTag("SpeaksProtocol1", ({ token }) =>
-            overOneShot(socketPath, message, token, until, () => {
-              sent = true
-            }))
+          Effect.catchTag("SpeaksProtocol1", ({ token }) => overOneShot(socketPath, message, token, until, onSent))
         )
         return retryingWhenFull(attempt, retryWhenFull).pipe(
-          Effect.mapError((error) => sent && isGone(error) ? fail(new ConnectionLost({ socketPath, mayBeStored: true })) : error),
+          Effect.mapError((error) =>
+            sent && isGone(error) ? fail(new ConnectionLost({ socketPath, mayBeStored: true })) : error
+          ),
           Effect.timeoutOrElse({
             duration: timeout,
             orElse: () => Effect.fail(fail(new Timeout({ socketPath, mayBeStored: sent })))
@@ -196,8 +199,6 @@ export const make: (
       })
   }
 })
-
-const mayBeStored = ({ reason }: MessagingError) => "mayBeStored" in reason && reason.mayBeStored
 
 /** The peer was there and is not any more: what it had stored is lost with it, or not. */
 const isGone = ({ reason }: MessagingError) => reason._tag === "PeerNotFound" || reason._tag === "PeerUnreachable"
@@ -221,7 +222,10 @@ const retryingWhenFull = <A>(
   attempt: Effect.Effect<A, MessagingError>,
   retryWhenFull: boolean
 ): Effect.Effect<A, MessagingError> =>
-  Effect.catch(attempt, (error) =>
-    retryWhenFull && error.reason._tag === "InboxFull" && Option.isSome(error.reason.retryAfter)
-      ? Effect.andThen(Effect.sleep(error.reason.retryAfter.value), retryingWhenFull(attempt, true))
-      : Effect.fail(error))
+  Effect.catch(
+    attempt,
+    (error) =>
+      retryWhenFull && error.reason._tag === "InboxFull" && Option.isSome(error.reason.retryAfter)
+        ? Effect.andThen(Effect.sleep(error.reason.retryAfter.value), retryingWhenFull(attempt, true))
+        : Effect.fail(error)
+  )

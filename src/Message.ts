@@ -129,7 +129,9 @@ export const replies2 = {
   failed: (messageId: string, ts: string) =>
     `{"type":"error","data":"${errorTexts.failed}","ts":"${ts}","meta":{"messageId":${JSON.stringify(messageId)}}}\n`,
   answer: (data: string, inReplyTo: string, ts: string) =>
-    `{"type":"response","data":${JSON.stringify(data)},"ts":"${ts}","meta":{"inReplyTo":${JSON.stringify(inReplyTo)}}}\n`,
+    `{"type":"response","data":${JSON.stringify(data)},"ts":"${ts}","meta":{"inReplyTo":${
+      JSON.stringify(inReplyTo)
+    }}}\n`,
   noAnswer: (inReplyTo: string, ts: string) =>
     `{"type":"error","data":"${errorTexts.failed}","ts":"${ts}","meta":{"inReplyTo":${JSON.stringify(inReplyTo)}}}\n`
 } as const

@@ -11,7 +11,7 @@ export type Listener = (outcome: Outcome) => void
 
 /** One stored message. Lives as long as its entry or the memory of its id, whichever is longer. */
 export interface Delivery {
-  readonly ackId: string
+  ackId: string
   readonly rememberedAt: number
   listener: Listener | undefined
   readonly outcomes: Array<Outcome>

@@ -48,9 +48,15 @@ export interface Answer {
 export interface PeerLink {
   /**
    * Sends a whole frame whose `messageId` is given and waits as long as `until` says. Interrupting it leaves the
-   * connection and the other requests as they are. Waits for room while too much is in flight.
+   * connection and the other requests as they are. Waits for room while too much is in flight; `onSent` is called when
+   * the frame is about to be written.
    */
-  readonly request: (frame: string, messageId: string, until: Until) => Effect.Effect<Answer, MessagingError>
+  readonly request: (
+    frame: string,
+    messageId: string,
+    until: Until,
+    onSent: () => void
+  ) => Effect.Effect<Answer, MessagingError>
   /** Whether the connection has ended. */
   readonly isClosed: () => boolean
 }
@@ -207,11 +213,12 @@ export const make = Effect.fnUntraced(function*(
 
   return {
     isClosed: () => closed !== undefined,
-    request: (frame, messageId, until) => {
+    request: (frame, messageId, until, onSent) => {
       const exchange = Effect.suspend(() => {
         if (closed !== undefined) return Effect.fail(notSent())
         const request: Pending = { until, done: Deferred.makeUnsafe(), id: Option.none() }
         pending.set(messageId, request)
+        onSent()
         outbox.push(frame)
         outbox.wake()
         return Effect.ensuring(Deferred.await(request.done), Effect.sync(() => pending.delete(messageId)))

@@ -129,19 +129,20 @@ export const make = (
       attach(known, messageId, message)
       return undefined
     }
-    // The entry's outcome goes by way of the delivery, which may outlive this connection.
-    let delivery: Delivery | undefined
+    // The entry's outcome goes by way of the delivery, which may outlive this connection. A handler that waits for an
+    // entry may run, and end, before `offerUnsafe` returns.
+    const delivery: Delivery = { ackId: "", rememberedAt: now.millis, listener: undefined, outcomes: [] }
     const stored = inbox.offerUnsafe({
       message: Message.withoutEnvelope(message),
       sender: from,
       bytes: frame.bytes,
-      onOutcome: (outcome) => delivery !== undefined && deliveries.settle(delivery, outcome)
+      onOutcome: (outcome) => deliveries.settle(delivery, outcome)
     }, now.millis)
     if (Result.isFailure(stored)) {
       link.push(Message.replies2.full(messageId, retryAfter, now.iso))
       return undefined
     }
-    delivery = { ackId: stored.success.id, rememberedAt: now.millis, listener: undefined, outcomes: [] }
+    delivery.ackId = stored.success.id
     deliveries.remember(key, messageId, delivery)
     link.push(Message.replies2.ack(delivery.ackId, messageId, false, now.iso))
     attach(delivery, messageId, message)
@@ -159,5 +160,4 @@ export const make = (
 }
 
 /** Whether the first frame of a connection chooses protocol 2. */
-export const isHello = (frame: Frame): boolean =>
-  Object.hasOwn(frame.value, "type") && frame.value["type"] === "hello"
+export const isHello = (frame: Frame): boolean => Object.hasOwn(frame.value, "type") && frame.value["type"] === "hello"
