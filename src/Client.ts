@@ -19,6 +19,7 @@ import type * as Scope from "effect/Scope"
 import * as crypto from "node:crypto"
 import { Capability, type CapabilityError } from "./Capability.ts"
 import * as Framing from "./Framing.ts"
+import type { Identity } from "./internal/greeting.ts"
 import { exchange } from "./internal/oneShot.ts"
 import * as peerLink from "./internal/peerLink.ts"
 import { Limits } from "./Limits.ts"
@@ -60,7 +61,8 @@ class SpeaksProtocol1 extends Schema.TaggedError<SpeaksProtocol1>()("SpeaksProto
 
 const fail = (reason: MessagingError["reason"]) => new MessagingError({ reason })
 
-const fromCapability = (socketPath: string) => ({ reason }: CapabilityError): MessagingError => {
+/** For `Effect.mapError` after a lookup. */
+export const fromCapability = (socketPath: string) => ({ reason }: CapabilityError): MessagingError => {
   switch (reason._tag) {
     case "CapabilityNotFound":
       return fail(new PeerNotFound({ socketPath }))
@@ -109,7 +111,7 @@ const unsupported = { handled: "receipts", answered: "answers" } as const
  * `Limits`.
  */
 export const make: (
-  own: peerLink.Identity | undefined
+  own: Identity | undefined
 ) => Effect.Effect<Client, never, Capability | Transport | Scope.Scope> = Effect.fnUntraced(function*(own) {
   const capability = yield* Capability
   const transport = yield* Transport

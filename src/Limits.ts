@@ -56,6 +56,8 @@ export interface Values {
   readonly rememberTimeout: Duration.Duration
   /** What a full inbox tells a sender of protocol 2 to wait. Default 100 milliseconds. */
   readonly retryAfter: Duration.Duration
+  /** Between looks for peers that died without a word, while `Peers.changes` runs. Default 2 seconds. */
+  readonly watchInterval: Duration.Duration
   /** One connect probe for liveness. Default 3 seconds. Then the peer counts as neither alive nor dead. */
   readonly probeTimeout: Duration.Duration
 }
@@ -99,6 +101,7 @@ export const defaults: Values = {
   keepAliveInterval: Duration.seconds(10),
   rememberTimeout: Duration.minutes(10),
   retryAfter: Duration.millis(100),
+  watchInterval: Duration.seconds(2),
   probeTimeout: Duration.seconds(3)
 }
 

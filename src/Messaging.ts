@@ -19,15 +19,20 @@ import * as Client from "./Client.ts"
 import * as Connection from "./Connection.ts"
 import { Host } from "./Host.ts"
 import type { Inbox } from "./Inbox.ts"
-import type { Identity, Until } from "./internal/peerLink.ts"
+import type { Identity } from "./internal/greeting.ts"
+import type { Until } from "./internal/peerLink.ts"
 import * as peerPool from "./internal/peerPool.ts"
 import { Limits } from "./Limits.ts"
 import { type Message, query } from "./Message.ts"
 import { MessagingError } from "./MessagingError.ts"
 import { Namespace } from "./Namespace.ts"
+import { Peers } from "./Peers.ts"
 import { type Listener, type ListenError, Transport } from "./Transport.ts"
 
-/** A peer to reach: the text of an address, a socket path, or anything that has one, such as a listed peer. */
+/**
+ * A peer to reach: the text of an address, a socket path, the name of a live peer if only one has it, or anything that
+ * has a socket path, such as a listed peer.
+ */
 export type To = string | { readonly socketPath: string }
 
 /** The peer's word that it has stored the message. */
@@ -82,13 +87,20 @@ const fail = (reason: MessagingError["reason"]) => new MessagingError({ reason }
 /** Sends for an endpoint, or for a client that has none. Connections last as long as the scope. */
 const makeSender = Effect.fnUntraced(function*(own: Identity | undefined) {
   const client = yield* Client.make(own)
+  const peers = yield* Peers
   const host = yield* Host
   const limits = yield* Limits
 
-  const target = (to: To) =>
-    Effect.fromResult(Address.parse(typeof to === "string" ? to : to.socketPath, host.platform)).pipe(
-      Effect.mapBoth({ onSuccess: ({ socketPath }) => socketPath, onFailure: ({ reason }) => fail(reason) })
-    )
+  const target = (to: To): Effect.Effect<string, MessagingError> =>
+    typeof to === "string" && Address.isName(to)
+      ? Effect.mapBoth(peers.named(to), {
+        onSuccess: ({ socketPath }) => socketPath,
+        onFailure: (error) => error._tag === "NameNotUnique" ? fail(error) : Client.fromCapability(to)(error)
+      })
+      : Effect.mapBoth(Effect.fromResult(Address.parse(typeof to === "string" ? to : to.socketPath, host.platform)), {
+        onSuccess: ({ socketPath }) => socketPath,
+        onFailure: ({ reason }) => fail(reason)
+      })
 
   const request = Effect.fnUntraced(function*(to: To, message: Message, until: Until, options?: AskOptions) {
     const socketPath = yield* target(to)
@@ -175,7 +187,7 @@ const listen: (
 export const make: (options?: Options) => Effect.Effect<
   Messaging["Service"],
   Address.AddressError | ListenError | CapabilityError,
-  Scope.Scope | Capability | Inbox | Transport
+  Scope.Scope | Capability | Inbox | Peers | Transport
 > = Effect.fnUntraced(function*(options: Options = {}) {
   const capability = yield* Capability
   const host = yield* Host
@@ -199,7 +211,7 @@ export const make: (options?: Options) => Effect.Effect<
 export const makeClient: Effect.Effect<
   Messaging["Service"],
   never,
-  Capability | Transport | Scope.Scope
+  Capability | Peers | Transport | Scope.Scope
 > = makeSender(undefined)
 
 export const layer = (options?: Options) => Layer.effect(Messaging, make(options))

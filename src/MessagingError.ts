@@ -10,6 +10,20 @@ import { InvalidMessage } from "./Framing.ts"
 
 export { InvalidAddress, InvalidMessage, PathTooLong }
 
+/** No live endpoint, or more than one, has the name. `candidates` are the names there are, or the paths that share it. */
+export class NameNotUnique extends Schema.TaggedError<NameNotUnique>()("NameNotUnique", {
+  name: Schema.String,
+  problem: Schema.Literals(["unknown", "ambiguous"]),
+  candidates: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    const list = this.candidates.length === 0 ? "none" : this.candidates.join(", ")
+    return this.problem === "unknown"
+      ? `no live peer is named ${JSON.stringify(this.name)}; there are: ${list}`
+      : `several live peers are named ${JSON.stringify(this.name)}: ${list}; give one's address`
+  }
+}
+
 const doubt = (mayBeStored: boolean) => mayBeStored ? "the message may have been stored" : "the message was not sent"
 
 /** No capability file names the path. The peer never published it, or has ended. */
@@ -137,6 +151,7 @@ export class InvalidReply extends Schema.TaggedError<InvalidReply>()("InvalidRep
 export class MessagingError extends Schema.TaggedError<MessagingError>()("MessagingError", {
   reason: Schema.Union([
     InvalidAddress,
+    NameNotUnique,
     PathTooLong,
     InvalidMessage,
     MessageTooLarge,

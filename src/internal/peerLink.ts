@@ -7,7 +7,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
@@ -20,20 +19,13 @@ import {
   ConnectionLost,
   HandlerFailed,
   InboxFull,
-  InvalidReply,
   MessagingError,
-  PeerUntrusted,
   Rejected,
   Unauthorized
 } from "../MessagingError.ts"
+import { greet, type Identity, makeReader } from "./greeting.ts"
 import * as outboxes from "./outbox.ts"
 import { remoteText } from "./remoteText.ts"
-
-/** The own server of a client, which lets it prove whom its messages are from. */
-export interface Identity {
-  readonly socketPath: string
-  readonly token: Redacted.Redacted<string>
-}
 
 /** What a request waits for: the ack, the end of its handling, the answer to a query, or a pong. */
 export type Until = "stored" | "handled" | "answered" | "pong"
@@ -89,53 +81,15 @@ export const make = Effect.fnUntraced(function*(
   const outbox = outboxes.make(writer.write)
   const decoder = Framing.makeDecoder(limits)
 
-  // Frames that arrived behind the one asked for; emptied by the reader before it pulls.
-  let frames: Array<Framing.Frame> = []
-  const read = Effect.gen(function*() {
-    while (frames.length === 0) {
-      const chunks = yield* pull
-      let problem: Framing.FramingError | undefined
-      for (const chunk of chunks) problem ??= decoder.push(chunk, frames)
-      if (problem !== undefined && frames.length === 0) return yield* problem
-    }
-    const batch = frames
-    frames = []
-    return batch
-  })
-
-  const handshake = Effect.gen(function*() {
-    const from = own?.socketPath
-    const clientNonce = Handshake.newNonce()
-    yield* writer.write(
-      `${JSON.stringify({ type: "hello", protocol: Message.protocol2, nonce: clientNonce, from })}\n`
-    )
-    const [first, ...rest] = yield* read
-    frames = rest
-    const challenge = Handshake.decodeChallenge(first?.value)
-    if (Result.isFailure(challenge)) {
-      const refusal = Message.decodeResult(first?.value)
-      const text = Result.isSuccess(refusal) && refusal.success.type === "error" ? refusal.success.data : undefined
-      return yield* text === Message.errorTexts.unauthorized
-        ? fail(new Unauthorized({ socketPath }))
-        : fail(new PeerUntrusted({ socketPath, problem: "it did not answer the handshake" }))
-    }
-    const { nonce: serverNonce, proof } = challenge.success
-    const transcript: Handshake.Transcript = { path: socketPath, from, clientNonce, serverNonce }
-    if (!Handshake.isProof(Handshake.prove("server", peer.token, transcript), proof)) {
-      return yield* fail(new PeerUntrusted({ socketPath, problem: "it could not prove that it knows its own token" }))
-    }
-    outbox.push(`${
-      JSON.stringify({
-        type: "auth",
-        proof: Handshake.prove("client", peer.token, transcript),
-        fromProof: own === undefined ? undefined : Handshake.prove("client", own.token, transcript)
-      })
-    }\n`)
-  })
-  yield* Effect.catchTags(handshake, {
-    SocketError: () => Effect.fail(notSent()),
-    FramingError: (error) => Effect.fail(fail(new InvalidReply({ socketPath, problem: error.message })))
-  })
+  const read = makeReader(pull, decoder)
+  const { rest, transcript } = yield* greet(peer, own?.socketPath, read, writer.write)
+  outbox.push(`${
+    JSON.stringify({
+      type: "auth",
+      proof: Handshake.prove("client", peer.token, transcript),
+      fromProof: own === undefined ? undefined : Handshake.prove("client", own.token, transcript)
+    })
+  }\n`)
 
   // Requests by their id. An entry is there from before it is written until it is answered or given up.
   const pending = new Map<string, Pending>()
@@ -184,7 +138,7 @@ export const make = Effect.fnUntraced(function*(
     for (const request of pending.values()) settle(request, Exit.fail(closed))
     pending.clear()
   }
-  const reading = Effect.forever(Effect.map(read, (batch) => {
+  const receive = (batch: ReadonlyArray<Framing.Frame>) => {
     for (const frame of batch) {
       // An error that names no request is the peer's last word.
       const last = frame.value["type"] === "error" && !Object.hasOwn(frame.value, "meta")
@@ -193,7 +147,8 @@ export const make = Effect.fnUntraced(function*(
         end(text === Message.errorTexts.unauthorized ? fail(new Unauthorized({ socketPath })) : lost)
       } else dispatch(frame)
     }
-  }))
+  }
+  const reading = Effect.forever(Effect.map(read, receive))
   let pings = 0
   const keepAlive = Effect.forever(Effect.andThen(
     Effect.sleep(limits.keepAliveInterval),
@@ -209,6 +164,7 @@ export const make = Effect.fnUntraced(function*(
     Effect.ensuring(Effect.sync(() => end(lost))),
     Effect.forkScoped({ startImmediately: true })
   )
+  receive(rest)
   outbox.wake()
 
   return {
