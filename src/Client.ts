@@ -20,8 +20,10 @@ import * as crypto from "node:crypto"
 import { Capability, type CapabilityError } from "./Capability.ts"
 import * as Framing from "./Framing.ts"
 import type { Identity } from "./internal/greeting.ts"
+import * as metrics from "./internal/metrics.ts"
 import { exchange } from "./internal/oneShot.ts"
 import * as peerLink from "./internal/peerLink.ts"
+import * as trace from "./internal/trace.ts"
 import { Limits } from "./Limits.ts"
 import * as Message from "./Message.ts"
 import {
@@ -116,6 +118,7 @@ export const make: (
   const capability = yield* Capability
   const transport = yield* Transport
   const limits = yield* Limits
+  const meter = yield* metrics.make
   const idPrefix = crypto.randomBytes(12).toString("hex")
   let nextId = 1
 
@@ -149,7 +152,11 @@ export const make: (
     onSent: () => void
   ) =>
     Effect.scoped(Effect.gen(function*() {
-      const envelope = until === "handled" ? { messageId, receipt: "handled" } : { messageId }
+      const envelope = {
+        messageId,
+        ...(until === "handled" ? { receipt: "handled" } : {}),
+        ...Option.match(yield* trace.current, { onNone: () => ({}), onSome: (traceparent) => ({ traceparent }) })
+      }
       const frame = yield* encode(message, envelope)
       const link = yield* RcMap.get(links, socketPath)
       return yield* link.request(frame, messageId, until, onSent)
@@ -184,7 +191,11 @@ export const make: (
         }
         const attempt = overLink(socketPath, message, messageId, until, onSent).pipe(
           Effect.retry({
-            while: (error) => error._tag === "MessagingError" && error.reason._tag === "ConnectionLost",
+            while: (error) => {
+              const lost = error._tag === "MessagingError" && error.reason._tag === "ConnectionLost"
+              if (lost) meter.retried()
+              return lost
+            },
             schedule: backOff
           }),
           Effect.catchTag("SpeaksProtocol1", ({ token }) => overOneShot(socketPath, message, token, until, onSent))

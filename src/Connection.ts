@@ -20,6 +20,7 @@ import * as Framing from "./Framing.ts"
 import { Inbox } from "./Inbox.ts"
 import * as deadlines from "./internal/deadlines.ts"
 import * as deliveriesOf from "./internal/deliveries.ts"
+import * as metrics from "./internal/metrics.ts"
 import * as outboxes from "./internal/outbox.ts"
 import * as protocol1 from "./internal/protocol1.ts"
 import * as protocol2 from "./internal/protocol2.ts"
@@ -50,6 +51,32 @@ const framingText = ({ reason }: Framing.FramingError) =>
 
 const isoNow = Effect.map(DateTime.now, DateTime.formatIso)
 
+/** Milliseconds between two warnings of refused authentication; those between are counted. */
+const warningInterval = 10_000
+
+/**
+ * Counts and logs why connections end. A refused authentication is worth a warning, since nobody of this user's has cause
+ * for one; a guesser must not fill the log with them. No text of the peer's is logged.
+ */
+const noteRefusals = (meter: metrics.Meter) => {
+  // Written by whichever connection ends.
+  let warnedAt = Number.NEGATIVE_INFINITY
+  let silent = 0
+  return (reason: metrics.Reason) =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      meter.refused(reason)
+      if (reason !== "unauthorized") return Effect.logDebug(`a connection was refused: ${reason}`)
+      if (now - warnedAt < warningInterval) {
+        silent++
+        return Effect.logDebug("a connection was refused: unauthorized")
+      }
+      const others = silent === 0 ? "" : `, and ${silent} more since the last warning`
+      warnedAt = now
+      silent = 0
+      return Effect.logWarning(`a connection was refused: it did not prove that it knows the token${others}`)
+    })
+}
+
 /**
  * A handler for accepted sockets that stores messages in the `Inbox` in scope. It ends when the connection has; it never
  * fails. `admit` is asked once, when the peer has proved itself, whether there is room for one more; when there is not,
@@ -59,6 +86,8 @@ export const make = Effect.fnUntraced(function*(options: Options) {
   const inbox = yield* Inbox
   const capability = yield* Capability
   const limits = yield* Limits
+  const meter = yield* metrics.make
+  const note = noteRefusals(meter)
   const services = { inbox, capability, limits, deliveries: deliveriesOf.make(limits) }
 
   return Effect.fnUntraced(function*(socket: Socket.Socket, admit: () => boolean) {
@@ -81,11 +110,12 @@ export const make = Effect.fnUntraced(function*(options: Options) {
       })
     )
     const link: protocol2.Link2 = {
+      meter,
       push: outbox.push,
       pushLater: (reply) => {
         // What is dropped here is remembered: the sender gets it when it asks again over a connection that it reads.
         if (outbox.isBlocked() && outbox.size() >= limits.maxUnreadBytes) {
-          Deferred.doneUnsafe(overrun, Exit.fail(new Refused({ text: undefined })))
+          Deferred.doneUnsafe(overrun, Exit.fail(new Refused({ text: undefined, reason: "timeout" })))
           return
         }
         outbox.push(reply)
@@ -148,12 +178,20 @@ export const make = Effect.fnUntraced(function*(options: Options) {
         return yield* Effect.forever(pull)
       }).pipe(Effect.timeoutOption(limits.closeTimeout), Effect.asVoid)
 
-    const missed = Effect.flatMap(deadline.expired, (kind) => Effect.fail(new Refused({ text: expiredTexts[kind] })))
+    const missed = Effect.flatMap(
+      deadline.expired,
+      (kind) => Effect.fail(new Refused({ text: expiredTexts[kind], reason: "timeout" }))
+    )
 
     yield* Effect.raceAllFirst([receive, missed, outbox.run, Deferred.await(overrun)]).pipe(
       Effect.catchTags({
-        FramingError: (error) => farewell(framingText(error)),
-        Refused: ({ text }) => text === undefined ? writer.write(new Socket.CloseEvent()) : farewell(text)
+        FramingError: (error) =>
+          Effect.andThen(
+            note(error.reason._tag === "FrameTooLarge" ? "too-large" : "invalid"),
+            farewell(framingText(error))
+          ),
+        Refused: ({ reason, text }) =>
+          Effect.andThen(note(reason), text === undefined ? writer.write(new Socket.CloseEvent()) : farewell(text))
       }),
       // Whatever the socket still reports, the connection has ended.
       Effect.ignore

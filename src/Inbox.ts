@@ -12,12 +12,15 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { encodeFrame, type FramingError } from "./Framing.ts"
+import * as metrics from "./internal/metrics.ts"
+import * as trace from "./internal/trace.ts"
 import { Limits } from "./Limits.ts"
 import type { Message } from "./Message.ts"
 
@@ -39,6 +42,8 @@ export interface Entry {
   readonly sender: Sender
   /** What the message counts against `maxInboxBytes`: its bytes on the wire. */
   readonly bytes: number
+  /** The sender's span (W3C Trace Context), as it was sent; `consume` makes it the parent of its own. */
+  readonly traceparent: string | undefined
   /**
    * `waiting` until a reader takes the entry; `processing` while a handler of `consume` has it, then `processed` or
    * `failed`.
@@ -79,6 +84,7 @@ export interface Received {
   readonly message: Message
   readonly sender: Sender
   readonly bytes: number
+  readonly traceparent?: string | undefined
   /** Told what becomes of the entry, at most once for each kind of outcome; must not throw. */
   readonly onOutcome?: ((outcome: Outcome) => boolean) | undefined
 }
@@ -124,6 +130,7 @@ class StoredEntry implements Entry {
   readonly message: Message
   readonly sender: Sender
   readonly bytes: number
+  readonly traceparent: string | undefined
   private readonly receivedAtMillis: number
   readonly #onOutcome: Received["onOutcome"]
   #settled = false
@@ -134,6 +141,7 @@ class StoredEntry implements Entry {
     this.message = received.message
     this.sender = received.sender
     this.bytes = received.bytes
+    this.traceparent = received.traceparent
     this.receivedAtMillis = receivedAtMillis
     this.#onOutcome = received.onOutcome
   }
@@ -164,6 +172,7 @@ const self: Sender = { address: undefined, verified: true }
 /** The inbox lives as long as the scope; then `arrivals` end. Reads `maxInboxEntries` and `maxInboxBytes`. */
 export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.gen(function*() {
   const limits = yield* Limits
+  const meter = yield* metrics.make
   // One queue for each subscriber of `arrivals`, there as long as it listens. A PubSub would do, but when published to
   // synchronously it drops the newest for a subscriber that is behind, where the oldest matter least.
   const subscribers = new Set<Queue.Queue<Entry, Cause.Done>>()
@@ -183,6 +192,7 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
   // Entries in the hands of `consume`: they count, and do not wait.
   let processing = 0
   let nextId = 1
+  const measure = () => meter.inbox(entries.length - head + processing, bytes)
 
   const offerUnsafe = (received: Received, now: number): Result.Result<Entry, InboxFull> => {
     if (entries.length - head + processing >= limits.maxInboxEntries) {
@@ -195,6 +205,7 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
     entries.push(entry)
     bytes += entry.bytes
     for (const queue of subscribers) Queue.offerUnsafe(queue, entry)
+    measure()
     filled.openUnsafe()
     return Result.succeed(entry)
   }
@@ -221,6 +232,7 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
     if (entry === undefined) return undefined
     bytes -= entry.bytes
     entry.status = "taken"
+    measure()
     return entry
   }
 
@@ -250,6 +262,7 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
       return
     }
     bytes -= entry.bytes
+    measure()
     entry.settle(Exit.isSuccess(exit))
   }
 
@@ -259,6 +272,11 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
         const entry = begin()
         if (entry === undefined) return Effect.void
         return restore(Effect.suspend(() => handler(entry))).pipe(
+          Effect.withSpan("Inbox.consume", {
+            kind: "consumer",
+            parent: Option.getOrUndefined(trace.parse(entry.traceparent)),
+            attributes: { id: entry.id, type: entry.message.type }
+          }),
           Effect.tap((value) => typeof value === "string" ? entry.reply(value) : Effect.void),
           Effect.onExit((exit) => Effect.sync(() => finish(entry, exit))),
           Effect.catchCause((cause) =>

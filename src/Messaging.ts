@@ -20,6 +20,7 @@ import * as Connection from "./Connection.ts"
 import { Host } from "./Host.ts"
 import type { Inbox } from "./Inbox.ts"
 import type { Identity } from "./internal/greeting.ts"
+import * as metrics from "./internal/metrics.ts"
 import type { Until } from "./internal/peerLink.ts"
 import * as peerPool from "./internal/peerPool.ts"
 import { Limits } from "./Limits.ts"
@@ -105,11 +106,12 @@ const makeSender = Effect.fnUntraced(function*(own: Identity | undefined) {
   const request = Effect.fnUntraced(function*(to: To, message: Message, until: Until, options?: AskOptions) {
     const socketPath = yield* target(to)
     const signed = own === undefined || message.from !== undefined ? message : { ...message, from: own.socketPath }
-    const { data, id } = yield* client.request(socketPath, message.type === "ping" ? message : signed, {
+    const answer = client.request(socketPath, message.type === "ping" ? message : signed, {
       until,
       timeout: options?.timeout ?? limits.sendTimeout,
       retryWhenFull: options?.retryWhenFull ?? false
     })
+    const { data, id } = yield* Effect.trackDuration(answer, metrics.sendDuration)
     return { socketPath, id, data }
   })
 
@@ -198,7 +200,7 @@ export const make: (options?: Options) => Effect.Effect<
   const { token } = yield* capability.publish(socketPath, { name: options.name })
   yield* exportVariable(host.environment, environmentVariable, socketPath)
 
-  const pool = peerPool.make(limits)
+  const pool = peerPool.make(limits, yield* metrics.make)
   const connection = yield* Connection.make({ socketPath, token, protocol1: options.protocol1 })
   yield* listener.run((socket) => pool.run((admit) => connection(socket, admit))).pipe(
     Effect.tapCause((cause) => Effect.logError("the endpoint stopped accepting connections", cause)),

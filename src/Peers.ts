@@ -89,8 +89,7 @@ export const make: Effect.Effect<Peers["Service"], never, Capability | Transport
       ? proves(record)
       : Effect.map(transport.probe(record.socketPath), (liveness) => liveness === "live")
 
-  const live = Effect.flatMap(capability.list, (records) =>
-    Effect.filter(records, isLive, { concurrency }))
+  const live = Effect.flatMap(capability.list, (records) => Effect.filter(records, isLive, { concurrency }))
 
   const list = Effect.map(live, (records) => records.map(describe))
 

@@ -15,14 +15,7 @@ import * as Framing from "../Framing.ts"
 import * as Handshake from "../Handshake.ts"
 import type { Values } from "../Limits.ts"
 import * as Message from "../Message.ts"
-import {
-  ConnectionLost,
-  HandlerFailed,
-  InboxFull,
-  MessagingError,
-  Rejected,
-  Unauthorized
-} from "../MessagingError.ts"
+import { ConnectionLost, HandlerFailed, InboxFull, MessagingError, Rejected, Unauthorized } from "../MessagingError.ts"
 import { greet, type Identity, makeReader } from "./greeting.ts"
 import * as outboxes from "./outbox.ts"
 import { remoteText } from "./remoteText.ts"

@@ -6,7 +6,7 @@ import type { Inbox } from "../Inbox.ts"
 import * as Message from "../Message.ts"
 import { type Link, Refused, type Session } from "./session.ts"
 
-const unauthorized = () => new Refused({ text: Message.errorTexts.unauthorized })
+const unauthorized = () => new Refused({ text: Message.errorTexts.unauthorized, reason: "unauthorized" })
 
 export const make = (
   options: { readonly socketPath: string; readonly token: Redacted.Redacted<string> },
@@ -24,9 +24,9 @@ export const make = (
         return unauthorized()
       }
       const decoded = Message.decodeResult(frame.value)
-      if (Result.isFailure(decoded)) return new Refused({ text: Message.errorTexts.invalidFrame })
+      if (Result.isFailure(decoded)) return new Refused({ text: Message.errorTexts.invalidFrame, reason: "invalid" })
       if (provenToken === undefined) {
-        if (!link.admit()) return new Refused({ text: undefined })
+        if (!link.admit()) return new Refused({ text: undefined, reason: "too-many" })
         provenToken = token
       }
       if (decoded.success.type === "ping") {
@@ -38,7 +38,8 @@ export const make = (
         { message, sender: { address: message.from, verified: false }, bytes: frame.bytes },
         now.millis
       )
-      if (Result.isFailure(stored)) return new Refused({ text: Message.errorTexts.inboxFull })
+      if (Result.isFailure(stored)) return new Refused({ text: Message.errorTexts.inboxFull, reason: "full" })
+      link.meter.accepted(frame.bytes)
       link.push(Message.replies.ack(stored.success.id, now.iso))
       return undefined
     }

@@ -33,8 +33,8 @@ export interface Link2 extends Link {
   readonly onEnd: (run: () => void) => void
 }
 
-const unauthorized = () => new Refused({ text: Message.errorTexts.unauthorized })
-const invalid = () => new Refused({ text: Message.errorTexts.invalidFrame })
+const unauthorized = () => new Refused({ text: Message.errorTexts.unauthorized, reason: "unauthorized" })
+const invalid = () => new Refused({ text: Message.errorTexts.invalidFrame, reason: "invalid" })
 
 export const make = (
   options: { readonly socketPath: string; readonly token: Redacted.Redacted<string> },
@@ -73,7 +73,7 @@ export const make = (
       Result.isFailure(auth) ||
       !Handshake.isProof(Handshake.prove("client", options.token, heard), auth.success.proof)
     ) return unauthorized()
-    if (!link.admit()) return new Refused({ text: undefined })
+    if (!link.admit()) return new Refused({ text: undefined, reason: "too-many" })
     if (heard.from === undefined) {
       sender = { address: undefined, verified: false }
       return undefined
@@ -125,6 +125,7 @@ export const make = (
     const key = from.address ?? ""
     const known = deliveries.find(key, messageId, now.millis)
     if (known !== undefined) {
+      link.meter.duplicate()
       link.push(Message.replies2.ack(known.ackId, messageId, true, now.iso))
       attach(known, messageId, message)
       return undefined
@@ -132,18 +133,22 @@ export const make = (
     // The entry's outcome goes by way of the delivery, which may outlive this connection. A handler that waits for an
     // entry may run, and end, before `offerUnsafe` returns.
     const delivery: Delivery = { ackId: "", rememberedAt: now.millis, listener: undefined, outcomes: [] }
+    const traceparent = message.meta?.["traceparent"]
     const stored = inbox.offerUnsafe({
       message: Message.withoutEnvelope(message),
       sender: from,
       bytes: frame.bytes,
+      traceparent: typeof traceparent === "string" ? traceparent : undefined,
       onOutcome: (outcome) => deliveries.settle(delivery, outcome)
     }, now.millis)
     if (Result.isFailure(stored)) {
+      link.meter.refused("full")
       link.push(Message.replies2.full(messageId, retryAfter, now.iso))
       return undefined
     }
     delivery.ackId = stored.success.id
     deliveries.remember(key, messageId, delivery)
+    link.meter.accepted(frame.bytes)
     link.push(Message.replies2.ack(delivery.ackId, messageId, false, now.iso))
     attach(delivery, messageId, message)
     return undefined

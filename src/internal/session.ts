@@ -2,11 +2,13 @@
 import * as Data from "effect/Data"
 import type * as Effect from "effect/Effect"
 import type { Frame } from "../Framing.ts"
+import type { Meter, Reason } from "./metrics.ts"
 
 /** The expected ends of a connection, other than the peer's own hanging up. */
 export class Refused extends Data.TaggedError("Refused")<{
   /** The error frame's text, or undefined to say nothing. */
   readonly text: string | undefined
+  readonly reason: Reason
 }> {}
 
 /** The time at which a batch of frames is judged. */
@@ -28,4 +30,5 @@ export interface Link {
   readonly push: (reply: string) => void
   /** Asked once, when the peer has proved itself: is there room for one more? Starts the idle deadline. */
   readonly admit: () => boolean
+  readonly meter: Meter
 }
