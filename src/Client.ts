@@ -231,14 +231,12 @@ const endsLink = (error: MessagingError | SpeaksProtocol1) => {
   }
 }
 
+/** While the peer's inbox is full and says when to ask again. The caller's deadline ends it. */
 const retryingWhenFull = <A>(
   attempt: Effect.Effect<A, MessagingError>,
   retryWhenFull: boolean
 ): Effect.Effect<A, MessagingError> =>
-  Effect.catch(
-    attempt,
-    (error) =>
-      retryWhenFull && error.reason._tag === "InboxFull" && Option.isSome(error.reason.retryAfter)
-        ? Effect.andThen(Effect.sleep(error.reason.retryAfter.value), retryingWhenFull(attempt, true))
-        : Effect.fail(error)
-  )
+  Effect.catchReason(attempt, "MessagingError", "InboxFull", ({ retryAfter }, error) =>
+    retryWhenFull && Option.isSome(retryAfter)
+      ? Effect.andThen(Effect.sleep(retryAfter.value), retryingWhenFull(attempt, true))
+      : Effect.fail(error))
