@@ -122,19 +122,28 @@ export const make: (
   const idPrefix = crypto.randomBytes(12).toString("hex")
   let nextId = 1
 
-  const links = yield* RcMap.make({
+  const connect = Effect.fnUntraced(function*(socketPath: string) {
+    const { protocol, token } = yield* Effect.mapError(capability.lookup(socketPath), fromCapability(socketPath))
+    if (protocol < Message.protocol2) return yield* new SpeaksProtocol1({ token })
+    const socket = yield* Effect.mapError(transport.dial(socketPath), fromDial(socketPath))
+    return yield* peerLink.make(socket, { socketPath, token }, own, limits).pipe(
+      Effect.timeoutOrElse({
+        duration: limits.sendTimeout,
+        orElse: () => Effect.fail(fail(new ConnectionLost({ socketPath, mayBeStored: false })))
+      })
+    )
+  })
+
+  // A link that has ended, or could not be made, leaves the map by itself and once, so that the next request dials anew.
+  const forget = (socketPath: string): Effect.Effect<unknown> =>
+    Effect.forkDetach(Effect.andThen(Effect.yieldNow, Effect.suspend(() => RcMap.invalidate(links, socketPath))))
+  const links: RcMap.RcMap<string, peerLink.PeerLink, MessagingError | SpeaksProtocol1> = yield* RcMap.make({
     idleTimeToLive: limits.connectionTimeout,
-    lookup: Effect.fnUntraced(function*(socketPath: string) {
-      const { protocol, token } = yield* Effect.mapError(capability.lookup(socketPath), fromCapability(socketPath))
-      if (protocol < Message.protocol2) return yield* new SpeaksProtocol1({ token })
-      const socket = yield* Effect.mapError(transport.dial(socketPath), fromDial(socketPath))
-      return yield* peerLink.make(socket, { socketPath, token }, own, limits).pipe(
-        Effect.timeoutOrElse({
-          duration: limits.sendTimeout,
-          orElse: () => Effect.fail(fail(new Timeout({ socketPath, mayBeStored: false })))
-        })
+    lookup: (socketPath: string) =>
+      connect(socketPath).pipe(
+        Effect.tap((link) => Effect.forkScoped(Effect.andThen(link.closed, forget(socketPath)))),
+        Effect.onError(() => forget(socketPath))
       )
-    })
   })
 
   const encode = (message: Message.Message, envelope: Message.Meta) =>
@@ -143,7 +152,7 @@ export const make: (
       fromFraming(limits.maxFrameBytes)
     )
 
-  /** One try over the shared connection, which the next try replaces if this one finds it dead. */
+  /** One try over the shared connection. */
   const overLink = (
     socketPath: string,
     message: Message.Message,
@@ -160,7 +169,7 @@ export const make: (
       const frame = yield* encode(message, envelope)
       const link = yield* RcMap.get(links, socketPath)
       return yield* link.request(frame, messageId, until, onSent)
-    })).pipe(Effect.tapError((error) => endsLink(error) ? RcMap.invalidate(links, socketPath) : Effect.void))
+    }))
 
   const overOneShot = Effect.fnUntraced(function*(
     socketPath: string,
@@ -215,21 +224,6 @@ export const make: (
 
 /** The peer was there and is not any more: what it had stored is lost with it, or not. */
 const isGone = ({ reason }: MessagingError) => reason._tag === "PeerNotFound" || reason._tag === "PeerUnreachable"
-
-/** Failures after which the connection is of no use, as opposed to those of one message. */
-const endsLink = (error: MessagingError | SpeaksProtocol1) => {
-  if (error._tag === "SpeaksProtocol1") return true
-  switch (error.reason._tag) {
-    case "InboxFull":
-    case "HandlerFailed":
-    case "Rejected":
-    case "InvalidMessage":
-    case "MessageTooLarge":
-      return false
-    default:
-      return true
-  }
-}
 
 /** While the peer's inbox is full and says when to ask again. The caller's deadline ends it. */
 const retryingWhenFull = <A>(

@@ -146,13 +146,12 @@ class StoredEntry implements Entry {
     this.#onOutcome = received.onOutcome
   }
 
-  reply(data: string): Effect.Effect<boolean> {
-    return Effect.sync(() => {
+  readonly reply = (data: string): Effect.Effect<boolean> =>
+    Effect.sync(() => {
       if (this.#replied || this.message.type !== "query") return false
       this.#replied = true
       return this.#onOutcome?.({ _tag: "Replied", data }) ?? false
     })
-  }
 
   /** The end of its handling. A query that failed unanswered is answered by the failure. */
   settle(succeeded: boolean): void {
@@ -194,6 +193,14 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
   let nextId = 1
   const measure = () => meter.inbox(entries.length - head + processing, bytes)
 
+  // Opening the latch runs whoever waits, there and then. Not inside the caller, which is a connection's frame loop: the
+  // reply comes before the application.
+  const wakeReaders = () => {
+    queueMicrotask(() => {
+      if (entries.length > head) filled.openUnsafe()
+    })
+  }
+
   const offerUnsafe = (received: Received, now: number): Result.Result<Entry, InboxFull> => {
     if (entries.length - head + processing >= limits.maxInboxEntries) {
       return Result.fail(new InboxFull({ limit: "maxInboxEntries", value: limits.maxInboxEntries }))
@@ -206,7 +213,7 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
     bytes += entry.bytes
     for (const queue of subscribers) Queue.offerUnsafe(queue, entry)
     measure()
-    filled.openUnsafe()
+    wakeReaders()
     return Result.succeed(entry)
   }
 
@@ -258,7 +265,7 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
       entry.status = "waiting"
       if (head > 0) entries[--head] = entry
       else entries.unshift(entry)
-      filled.openUnsafe()
+      wakeReaders()
       return
     }
     bytes -= entry.bytes

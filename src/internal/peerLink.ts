@@ -44,6 +44,8 @@ export interface PeerLink {
   ) => Effect.Effect<Answer, MessagingError>
   /** Whether the connection has ended. */
   readonly isClosed: () => boolean
+  /** Completes when the connection has ended. */
+  readonly closed: Effect.Effect<void>
 }
 
 interface Pending {
@@ -89,6 +91,7 @@ export const make = Effect.fnUntraced(function*(
   const messages = Semaphore.makeUnsafe(limits.maxInFlightMessages)
   const bytes = Semaphore.makeUnsafe(limits.maxInFlightBytes)
   let closed: MessagingError | undefined
+  const ended = yield* Deferred.make<void>()
 
   const settle = (request: Pending, exit: Exit.Exit<Answer, MessagingError>) => {
     Deferred.doneUnsafe(request.done, exit)
@@ -130,15 +133,26 @@ export const make = Effect.fnUntraced(function*(
     closed ??= error
     for (const request of pending.values()) settle(request, Exit.fail(closed))
     pending.clear()
+    Deferred.doneUnsafe(ended, Exit.void)
+  }
+  /**
+   * The peer's last word, which names no request. Replies come in order, so where a frame was its cause, that was the
+   * first one without an ack, and nothing behind it has been looked at: those are safe to send again.
+   */
+  const endWith = (text: string) => {
+    if (text === Message.errorTexts.unauthorized) return end(fail(new Unauthorized({ socketPath })))
+    if (text !== Message.errorTexts.idleTimeout && text !== Message.errorTexts.frameTimeout) {
+      const [culprit, ...others] = [...pending.values()].filter(({ id }) => Option.isNone(id))
+      if (culprit !== undefined) settle(culprit, Exit.fail(fail(refusal(text, {}))))
+      for (const request of others) settle(request, Exit.fail(notSent()))
+    }
+    end(lost)
   }
   const receive = (batch: ReadonlyArray<Framing.Frame>) => {
     for (const frame of batch) {
-      // An error that names no request is the peer's last word.
-      const last = frame.value["type"] === "error" && !Object.hasOwn(frame.value, "meta")
-      if (last) {
-        const text = stringOf(frame.value["data"]) ?? ""
-        end(text === Message.errorTexts.unauthorized ? fail(new Unauthorized({ socketPath })) : lost)
-      } else dispatch(frame)
+      const isLast = frame.value["type"] === "error" && !Object.hasOwn(frame.value, "meta")
+      if (isLast) endWith(stringOf(frame.value["data"]) ?? "")
+      else dispatch(frame)
     }
   }
   const reading = Effect.forever(Effect.map(read, receive))
@@ -162,6 +176,7 @@ export const make = Effect.fnUntraced(function*(
 
   return {
     isClosed: () => closed !== undefined,
+    closed: Deferred.await(ended),
     request: (frame, messageId, until, onSent) => {
       const exchange = Effect.suspend(() => {
         if (closed !== undefined) return Effect.fail(notSent())
