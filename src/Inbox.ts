@@ -4,12 +4,13 @@
  * Every change happens in one synchronous step, so no fiber ever sees an entry counted twice or not at all, also when
  * a reader is interrupted. The inbox lives in memory: entries not taken when the process ends are lost.
  */
-import * as Cause from "effect/Cause"
+import type * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -60,7 +61,8 @@ export interface Entry {
 export type Outcome =
   | { readonly _tag: "Handled" }
   | { readonly _tag: "Replied"; readonly data: string }
-  | { readonly _tag: "Failed" }
+  /** `answered` tells of a query whether it had its answer before. */
+  | { readonly _tag: "Failed"; readonly answered: boolean }
 
 /** A handler's value is the answer to a query, if it is a string; for other messages it is ignored. */
 export type Handler<E, R> = (entry: Entry) => Effect.Effect<string | void, E, R>
@@ -132,12 +134,14 @@ class StoredEntry implements Entry {
   readonly bytes: number
   readonly traceparent: string | undefined
   private readonly receivedAtMillis: number
+  readonly ordinal: number
   readonly #onOutcome: Received["onOutcome"]
   #settled = false
   #replied = false
 
-  constructor(id: string, received: Received, receivedAtMillis: number) {
-    this.id = id
+  constructor(ordinal: number, received: Received, receivedAtMillis: number) {
+    this.ordinal = ordinal
+    this.id = `uds-${ordinal}`
     this.message = received.message
     this.sender = received.sender
     this.bytes = received.bytes
@@ -158,7 +162,7 @@ class StoredEntry implements Entry {
     if (this.#settled) return
     this.#settled = true
     this.status = succeeded ? "processed" : "failed"
-    this.#onOutcome?.({ _tag: succeeded ? "Handled" : "Failed" })
+    this.#onOutcome?.(succeeded ? { _tag: "Handled" } : { _tag: "Failed", answered: this.#replied })
   }
 
   get receivedAt() {
@@ -208,7 +212,7 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
     if (bytes + received.bytes > limits.maxInboxBytes) {
       return Result.fail(new InboxFull({ limit: "maxInboxBytes", value: limits.maxInboxBytes }))
     }
-    const entry = new StoredEntry(`uds-${nextId++}`, received, now)
+    const entry = new StoredEntry(nextId++, received, now)
     entries.push(entry)
     bytes += entry.bytes
     for (const queue of subscribers) Queue.offerUnsafe(queue, entry)
@@ -259,39 +263,45 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
     return entry
   }
 
-  const finish = (entry: StoredEntry, exit: Exit.Exit<unknown, unknown>) => {
+  const finish = (entry: StoredEntry, succeeded: boolean) => {
     processing--
-    if (Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) {
-      entry.status = "waiting"
-      if (head > 0) entries[--head] = entry
-      else entries.unshift(entry)
-      wakeReaders()
-      return
-    }
     bytes -= entry.bytes
     measure()
-    entry.settle(Exit.isSuccess(exit))
+    entry.settle(succeeded)
+  }
+
+  /** Back to its place among those that wait, which is at the front unless several come back. */
+  const putBack = (entry: StoredEntry) => {
+    processing--
+    entry.status = "waiting"
+    let at = head
+    for (let next = entries[at]; next !== undefined && next.ordinal < entry.ordinal; next = entries[at]) at++
+    entries.splice(at, 0, entry)
+    wakeReaders()
   }
 
   const handleOne = <E, R>(handler: Handler<E, R>) =>
     Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(restore(Effect.andThen(filled.await, Effect.void)), () => {
+      Effect.gen(function*() {
+        yield* restore(filled.await)
         const entry = begin()
-        if (entry === undefined) return Effect.void
-        return restore(Effect.suspend(() => handler(entry))).pipe(
+        if (entry === undefined) return
+        // In a fiber of its own, so that a handler that cancels itself is told from a loop that is cancelled.
+        const handling = yield* Effect.suspend(() => handler(entry)).pipe(
+          Effect.tap((value) => typeof value === "string" ? entry.reply(value) : Effect.void),
           Effect.withSpan("Inbox.consume", {
             kind: "consumer",
             parent: Option.getOrUndefined(trace.parse(entry.traceparent)),
             attributes: { id: entry.id, type: entry.message.type }
           }),
-          Effect.tap((value) => typeof value === "string" ? entry.reply(value) : Effect.void),
-          Effect.onExit((exit) => Effect.sync(() => finish(entry, exit))),
-          Effect.catchCause((cause) =>
-            Cause.hasInterruptsOnly(cause)
-              ? Effect.failCause(cause as Cause.Cause<never>)
-              : Effect.logWarning(`the handler of ${entry.id} failed`, cause)
-          )
+          Effect.interruptible,
+          Effect.forkChild({ startImmediately: true })
         )
+        const exit = yield* restore(Fiber.await(handling)).pipe(
+          Effect.onInterrupt(() => Effect.andThen(Fiber.interrupt(handling), Effect.sync(() => putBack(entry))))
+        )
+        finish(entry, Exit.isSuccess(exit))
+        if (Exit.isFailure(exit)) yield* Effect.logWarning(`the handler of ${entry.id} failed`, exit.cause)
       })
     )
 

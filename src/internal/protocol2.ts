@@ -7,6 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
+import { Buffer } from "node:buffer"
 import type { Capability } from "../Capability.ts"
 import type { Frame } from "../Framing.ts"
 import * as Handshake from "../Handshake.ts"
@@ -87,14 +88,19 @@ export const make = (
   const tell = (messageId: string, outcome: Outcome, wantsReceipt: boolean, isQuery: boolean) => {
     const iso = DateTime.formatIso(DateTime.makeUnsafe(link.now()))
     switch (outcome._tag) {
-      case "Replied":
-        return link.pushLater(Message.replies2.answer(outcome.data, messageId, iso))
+      case "Replied": {
+        const answer = Message.replies2.answer(outcome.data, messageId, iso)
+        // An answer that no frame can hold is none.
+        return link.pushLater(
+          Buffer.byteLength(answer) - 1 <= limits.maxFrameBytes ? answer : Message.replies2.noAnswer(messageId, iso)
+        )
+      }
       case "Handled":
         if (wantsReceipt) link.pushLater(Message.replies2.handled(messageId, iso))
         return
       case "Failed":
         if (wantsReceipt) link.pushLater(Message.replies2.failed(messageId, iso))
-        if (isQuery) link.pushLater(Message.replies2.noAnswer(messageId, iso))
+        if (isQuery && !outcome.answered) link.pushLater(Message.replies2.noAnswer(messageId, iso))
         return
     }
   }
