@@ -16,9 +16,10 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { encodeFrame, type FramingError } from "./Framing.ts"
-import { Limits } from "./Limits.ts"
-import type { Message } from "./Message.ts"
+import { Buffer } from "node:buffer"
+import { encodeFrame, type Frame, type FramingError, makeDecoder } from "./Framing.ts"
+import { Limits, type Values } from "./Limits.ts"
+import { decodeResult, type Message, withoutToken } from "./Message.ts"
 
 /** Who sent a message. */
 export interface Sender {
@@ -107,6 +108,20 @@ class StoredEntry implements Entry {
   }
 }
 
+/** The message as it would be had it come over a socket: without unknown keys, or any that an application must not see. */
+const asReceived = (frame: string, limits: Values) =>
+  Effect.gen(function*() {
+    const frames: Array<Frame> = []
+    const problem = makeDecoder(limits).push(Buffer.from(frame), frames)
+    const [first] = frames
+    const decoded = first === undefined ? undefined : decodeResult(first.value)
+    if (first === undefined || decoded === undefined || Result.isFailure(decoded)) {
+      // `encodeFrame` has checked the same.
+      return yield* Effect.die(problem ?? "a frame of our own is not a message")
+    }
+    return { message: withoutToken(decoded.success), bytes: first.bytes }
+  })
+
 const self: Sender = { address: undefined, verified: true }
 
 /** The inbox lives as long as the scope; then `arrivals` end. Reads `maxInboxEntries` and `maxInboxBytes`. */
@@ -172,7 +187,7 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
     offer: Effect.fnUntraced(function*(message: Message) {
       const frame = yield* Effect.fromResult(encodeFrame(message, limits))
       const now = yield* Clock.currentTimeMillis
-      return yield* Effect.fromResult(offerUnsafe({ message, sender: self, bytes: Buffer.byteLength(frame) - 1 }, now))
+      return yield* Effect.fromResult(offerUnsafe({ ...yield* asReceived(frame, limits), sender: self }, now))
     }),
     offerUnsafe,
     take,

@@ -19,10 +19,11 @@ import * as Client from "./Client.ts"
 import * as Connection from "./Connection.ts"
 import { Host } from "./Host.ts"
 import type { Inbox } from "./Inbox.ts"
+import { exportVariable } from "./internal/exportedVariable.ts"
 import * as peerPool from "./internal/peerPool.ts"
 import { Limits } from "./Limits.ts"
 import type { Message } from "./Message.ts"
-import { MessagingError } from "./MessagingError.ts"
+import { InvalidMessage, MessagingError } from "./MessagingError.ts"
 import { Namespace } from "./Namespace.ts"
 import { type Listener, type ListenError, Transport } from "./Transport.ts"
 
@@ -68,9 +69,17 @@ const makeSender = Effect.fnUntraced(function*(address: Option.Option<Address.Ad
   const limits = yield* Limits
 
   const target = (to: To) =>
-    Effect.fromResult(Address.parse(typeof to === "string" ? to : to.socketPath, host.platform)).pipe(
+    Effect.fromResult(Address.parse(typeof to === "string" ? to : `${to?.socketPath ?? ""}`, host.platform)).pipe(
       Effect.mapBoth({ onSuccess: ({ socketPath }) => socketPath, onFailure: ({ reason }) => fail(reason) })
     )
+
+  const own = Option.getOrUndefined(address)?.socketPath
+  /** A caller without types may pass anything; what cannot be read cannot be sent. */
+  const withFrom = (message: Message) =>
+    Effect.try({
+      try: (): Message => own === undefined || message.from !== undefined ? message : { ...message, from: own },
+      catch: () => fail(new InvalidMessage({ problem: "one of its properties throws when it is read" }))
+    })
 
   const request = Effect.fnUntraced(function*(to: To, message: Message, options: SendOptions | undefined) {
     const socketPath = yield* target(to)
@@ -81,8 +90,7 @@ const makeSender = Effect.fnUntraced(function*(address: Option.Option<Address.Ad
   return Messaging.of({
     address,
     send: Effect.fn("Messaging.send")(function*(to, message, options) {
-      const from = message.from ?? Option.getOrUndefined(address)?.socketPath
-      const { reply, socketPath } = yield* request(to, from === undefined ? message : { ...message, from }, options)
+      const { reply, socketPath } = yield* request(to, yield* withFrom(message), options)
       const id = reply.meta?.["id"]
       return { socketPath, id: typeof id === "string" ? Option.some(id) : Option.none() }
     }),
@@ -93,22 +101,6 @@ const makeSender = Effect.fnUntraced(function*(address: Option.Option<Address.Ad
     })
   })
 })
-
-/** Sets a variable for the children of this process, and puts the former value back if it is still ours to do so. */
-const exportVariable = (environment: Record<string, string | undefined>, name: string, value: string) =>
-  Effect.acquireRelease(
-    Effect.sync(() => {
-      const former = environment[name]
-      environment[name] = value
-      return former
-    }),
-    (former) =>
-      Effect.sync(() => {
-        if (environment[name] !== value) return
-        if (former === undefined) delete environment[name]
-        else environment[name] = former
-      })
-  )
 
 // A sweep may remove the new directory while it is still empty; then another one is taken.
 const vanished = ({ reason }: ListenError) =>
