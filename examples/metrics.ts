@@ -3,8 +3,8 @@
  * `node --conditions=effect-messaging-source examples/metrics.ts` from a checkout.
  */
 import { Effect } from "effect"
-import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import { Inbox, Layers, Messaging } from "effect-messaging"
+import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 
 const program = Effect.gen(function*() {
   const messaging = yield* Messaging.Messaging

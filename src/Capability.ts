@@ -150,7 +150,7 @@ const newRecord = (socketPath: string, pid: number, cwd: string, options: Publis
   pid: Option.some(pid),
   startedAt: DateTime.make(now),
   name: Option.fromNullishOr(options.name),
-  cwd: Option.some(cwd)
+  cwd: cwd === "" ? Option.none<string>() : Option.some(cwd)
 })
 
 const refuse = (path: string, problem: CapabilityRefused["problem"]) =>
@@ -170,7 +170,7 @@ export const make = Effect.gen(function*() {
   // A home reached through a link is used by its real name; from there on no link is followed.
   const configHome = host.environment[names.configVariable] || path.join(host.homedir, names.configDirectory)
   const directory = Effect.map(
-    Effect.orElseSucceed(fs.realPath(configHome), () => configHome),
+    Effect.orElseSucceed(fs.realPath(configHome), () => path.resolve(host.cwd, configHome)),
     (home) => path.join(home, "messaging-capabilities")
   )
 
@@ -220,10 +220,8 @@ export const make = Effect.gen(function*() {
     return true
   })
 
-  /** A private temporary file, then a rename: readers see the whole file or none. */
-  const write = Effect.fnUntraced(function*(home: string, record: CapabilityRecord) {
-    const file = path.join(home, fileName(record.socketPath))
-    const temporary = `${file}.${crypto.randomBytes(8).toString("hex")}.tmp`
+  /** The file's content, or the error that it would be refused by readers. */
+  const encode = Effect.fnUntraced(function*(record: CapabilityRecord) {
     const text = yield* Effect.orDie(encodeFile({
       socketPath: record.socketPath,
       authToken: record.token,
@@ -237,10 +235,14 @@ export const make = Effect.gen(function*() {
       ...Option.match(record.cwd, { onNone: () => ({}), onSome: (cwd) => ({ cwd }) })
     }))
     const bytes = Buffer.from(text)
-    if (bytes.length > limits.maxCapabilityBytes) {
-      const reason = new CapabilityTooLarge({ bytes: bytes.length, maxBytes: limits.maxCapabilityBytes })
-      return yield* new CapabilityError({ reason })
-    }
+    if (bytes.length <= limits.maxCapabilityBytes) return bytes
+    const reason = new CapabilityTooLarge({ bytes: bytes.length, maxBytes: limits.maxCapabilityBytes })
+    return yield* new CapabilityError({ reason })
+  })
+
+  /** A private temporary file, then a rename: readers see the whole file or none. */
+  const write = Effect.fnUntraced(function*(file: string, bytes: Uint8Array) {
+    const temporary = `${file}.${crypto.randomBytes(8).toString("hex")}.tmp`
     const noFollow = Option.isSome(host.uid)
     yield* Effect.scoped(Effect.gen(function*() {
       const opened = yield* fs.open(temporary, { flag: "wx", mode: 0o600, noFollow })
@@ -264,9 +266,10 @@ export const make = Effect.gen(function*() {
     publish: Effect.fnUntraced(function*(socketPath: string, options: PublishOptions = {}) {
       const home = yield* directory
       const record = newRecord(socketPath, host.pid, host.cwd, options, yield* Clock.currentTimeMillis)
+      const bytes = yield* encode(record)
       yield* wrap(files.ensurePrivate(home))
       return yield* Effect.acquireRelease(
-        Effect.as(write(home, record), record),
+        Effect.as(write(path.join(home, fileName(socketPath)), bytes), record),
         () => Effect.ignore(remove(record))
       )
     }),

@@ -230,7 +230,12 @@ const retryingWhenFull = <A>(
   attempt: Effect.Effect<A, MessagingError>,
   retryWhenFull: boolean
 ): Effect.Effect<A, MessagingError> =>
-  Effect.catchReason(attempt, "MessagingError", "InboxFull", ({ retryAfter }, error) =>
-    retryWhenFull && Option.isSome(retryAfter)
-      ? Effect.andThen(Effect.sleep(retryAfter.value), retryingWhenFull(attempt, true))
-      : Effect.fail(error))
+  Effect.catchReason(
+    attempt,
+    "MessagingError",
+    "InboxFull",
+    ({ retryAfter }, error) =>
+      retryWhenFull && Option.isSome(retryAfter)
+        ? Effect.andThen(Effect.sleep(retryAfter.value), retryingWhenFull(attempt, true))
+        : Effect.fail(error)
+  )

@@ -17,10 +17,18 @@ export interface HostFacts {
   readonly nodeVersion: string
   readonly tmpdir: string
   readonly homedir: string
-  /** The working directory, published beside the address so that people can tell peers apart. */
+  /** The working directory, or nothing when it has been deleted; published beside the address so that people can tell peers apart. */
   readonly cwd: string
   /** The live environment. Children inherit what is set here; only `Messaging` writes to it. */
   readonly environment: Record<string, string | undefined>
+}
+
+const workingDirectory = () => {
+  try {
+    return process.cwd()
+  } catch {
+    return ""
+  }
 }
 
 /** The facts about this process. Needs no layer; override it with `Effect.provideService` in tests. */
@@ -32,7 +40,7 @@ export class Host extends Context.Reference<HostFacts>("effect-messaging/Host", 
     nodeVersion: process.versions.node,
     tmpdir: os.tmpdir(),
     homedir: os.homedir(),
-    cwd: process.cwd(),
+    cwd: workingDirectory(),
     environment: process.env
   })
 }) {}

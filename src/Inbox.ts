@@ -19,11 +19,12 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { encodeFrame, type FramingError } from "./Framing.ts"
+import { Buffer } from "node:buffer"
+import { encodeFrame, type Frame, type FramingError, makeDecoder } from "./Framing.ts"
 import * as metrics from "./internal/metrics.ts"
 import * as trace from "./internal/trace.ts"
-import { Limits } from "./Limits.ts"
-import type { Message } from "./Message.ts"
+import { Limits, type Values } from "./Limits.ts"
+import { decodeResult, type Message, withoutToken } from "./Message.ts"
 
 /** Who sent a message. */
 export interface Sender {
@@ -170,6 +171,20 @@ class StoredEntry implements Entry {
   }
 }
 
+/** The message as it would be had it come over a socket: without unknown keys, or any that an application must not see. */
+const asReceived = (frame: string, limits: Values) =>
+  Effect.gen(function*() {
+    const frames: Array<Frame> = []
+    const problem = makeDecoder(limits).push(Buffer.from(frame), frames)
+    const [first] = frames
+    const decoded = first === undefined ? undefined : decodeResult(first.value)
+    if (first === undefined || decoded === undefined || Result.isFailure(decoded)) {
+      // `encodeFrame` has checked the same.
+      return yield* Effect.die(problem ?? "a frame of our own is not a message")
+    }
+    return { message: withoutToken(decoded.success), bytes: first.bytes }
+  })
+
 const self: Sender = { address: undefined, verified: true }
 
 /** The inbox lives as long as the scope; then `arrivals` end. Reads `maxInboxEntries` and `maxInboxBytes`. */
@@ -298,7 +313,13 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
           Effect.forkChild({ startImmediately: true })
         )
         const exit = yield* restore(Fiber.await(handling)).pipe(
-          Effect.onInterrupt(() => Effect.andThen(Fiber.interrupt(handling), Effect.sync(() => putBack(entry))))
+          Effect.onInterrupt(() =>
+            Fiber.interrupt(handling).pipe(
+              Effect.andThen(Fiber.await(handling)),
+              // It may have ended just before it could be interrupted.
+              Effect.map((exit) => Exit.hasInterrupts(exit) ? putBack(entry) : finish(entry, Exit.isSuccess(exit)))
+            )
+          )
         )
         finish(entry, Exit.isSuccess(exit))
         if (Exit.isFailure(exit)) yield* Effect.logWarning(`the handler of ${entry.id} failed`, exit.cause)
@@ -309,7 +330,7 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
     offer: Effect.fnUntraced(function*(message: Message) {
       const frame = yield* Effect.fromResult(encodeFrame(message, limits))
       const now = yield* Clock.currentTimeMillis
-      return yield* Effect.fromResult(offerUnsafe({ message, sender: self, bytes: Buffer.byteLength(frame) - 1 }, now))
+      return yield* Effect.fromResult(offerUnsafe({ ...yield* asReceived(frame, limits), sender: self }, now))
     }),
     offerUnsafe,
     take,

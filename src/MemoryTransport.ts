@@ -108,7 +108,7 @@ const make = Effect.gen(function*() {
     }),
     verify: () => Effect.void,
     probe: (socketPath) => Effect.sync(() => listeners.has(socketPath) ? "live" : "dead"),
-    discard: () => Effect.succeed(false),
+    discard: () => Effect.succeed("absent"),
     scan: () => Effect.succeed([]),
     directories: Effect.map(Host, ({ tmpdir }) => ({ runtimeDirectory: Option.none(), tmpdir }))
   })

@@ -19,13 +19,14 @@ import * as Client from "./Client.ts"
 import * as Connection from "./Connection.ts"
 import { Host } from "./Host.ts"
 import type { Inbox } from "./Inbox.ts"
+import { exportVariable } from "./internal/exportedVariable.ts"
 import type { Identity } from "./internal/greeting.ts"
 import * as metrics from "./internal/metrics.ts"
 import type { Until } from "./internal/peerLink.ts"
 import * as peerPool from "./internal/peerPool.ts"
 import { Limits } from "./Limits.ts"
 import { type Message, query } from "./Message.ts"
-import { MessagingError } from "./MessagingError.ts"
+import { InvalidMessage, MessagingError } from "./MessagingError.ts"
 import { Namespace } from "./Namespace.ts"
 import { Peers } from "./Peers.ts"
 import { type Listener, type ListenError, Transport } from "./Transport.ts"
@@ -98,15 +99,28 @@ const makeSender = Effect.fnUntraced(function*(own: Identity | undefined) {
         onSuccess: ({ socketPath }) => socketPath,
         onFailure: (error) => error._tag === "NameNotUnique" ? fail(error) : Client.fromCapability(to)(error)
       })
-      : Effect.mapBoth(Effect.fromResult(Address.parse(typeof to === "string" ? to : to.socketPath, host.platform)), {
-        onSuccess: ({ socketPath }) => socketPath,
-        onFailure: ({ reason }) => fail(reason)
-      })
+      : Effect.mapBoth(
+        Effect.fromResult(Address.parse(typeof to === "string" ? to : `${to?.socketPath ?? ""}`, host.platform)),
+        {
+          onSuccess: ({ socketPath }) => socketPath,
+          onFailure: ({ reason }) => fail(reason)
+        }
+      )
 
-  const request = Effect.fnUntraced(function*(to: To, message: Message, until: Until, options?: AskOptions) {
+  /** A caller without types may pass anything; what cannot be read cannot be sent. */
+  const withFrom = (read: () => Message) =>
+    Effect.try({
+      try: (): Message => {
+        const message = read()
+        const isSigned = own === undefined || message.type === "ping" || message.from !== undefined
+        return isSigned ? message : { ...message, from: own.socketPath }
+      },
+      catch: () => fail(new InvalidMessage({ problem: "one of its properties throws when it is read" }))
+    })
+
+  const request = Effect.fnUntraced(function*(to: To, read: () => Message, until: Until, options?: AskOptions) {
     const socketPath = yield* target(to)
-    const signed = own === undefined || message.from !== undefined ? message : { ...message, from: own.socketPath }
-    const answer = client.request(socketPath, message.type === "ping" ? message : signed, {
+    const answer = client.request(socketPath, yield* withFrom(read), {
       until,
       timeout: options?.timeout ?? limits.sendTimeout,
       retryWhenFull: options?.retryWhenFull ?? false
@@ -118,36 +132,20 @@ const makeSender = Effect.fnUntraced(function*(own: Identity | undefined) {
   return Messaging.of({
     address: Option.map(Option.fromNullishOr(own), ({ socketPath }) => ({ socketPath })),
     send: Effect.fn("Messaging.send")(function*(to, message, options) {
-      const { id, socketPath } = yield* request(to, message, options?.until ?? "stored", options)
+      const { id, socketPath } = yield* request(to, () => message, options?.until ?? "stored", options)
       return { socketPath, id }
     }),
     ask: Effect.fn("Messaging.ask")(function*(to, question, options) {
-      const message: Message = typeof question === "string" ? query(question) : { ...question, type: "query" }
-      return (yield* request(to, message, "answered", options)).data
+      const read = (): Message => typeof question === "string" ? query(question) : { ...question, type: "query" }
+      return (yield* request(to, read, "answered", options)).data
     }),
     ping: Effect.fn("Messaging.ping")(function*(to, options) {
       const before = yield* Clock.monotonicTimeNanos
-      yield* request(to, { type: "ping" }, "pong", options)
+      yield* request(to, () => ({ type: "ping" }), "pong", options)
       return Duration.nanos((yield* Clock.monotonicTimeNanos) - before)
     })
   })
 })
-
-/** Sets a variable for the children of this process, and puts the former value back if it is still ours to do so. */
-const exportVariable = (environment: Record<string, string | undefined>, name: string, value: string) =>
-  Effect.acquireRelease(
-    Effect.sync(() => {
-      const former = environment[name]
-      environment[name] = value
-      return former
-    }),
-    (former) =>
-      Effect.sync(() => {
-        if (environment[name] !== value) return
-        if (former === undefined) delete environment[name]
-        else environment[name] = former
-      })
-  )
 
 // A sweep may remove the new directory while it is still empty; then another one is taken.
 const vanished = ({ reason }: ListenError) =>

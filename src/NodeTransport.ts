@@ -30,6 +30,7 @@ import {
   ConnectDenied,
   ConnectFailed,
   DialError,
+  type Discarded,
   ListenError,
   ListenFailed,
   type ListenOptions,
@@ -47,6 +48,10 @@ const isPipe = (socketPath: string) => socketPath.startsWith("\\\\.\\pipe\\")
 
 const sameInode = (a: FileSystem.File.Info, b: FileSystem.File.Info) =>
   a.dev === b.dev && Option.isSome(a.ino) && Option.contains(b.ino, a.ino.value)
+
+/** What only those see who can look into the directory: inode numbers are reused, so the time goes with them. */
+const inodeOf = ({ dev, ino, mtime }: FileSystem.File.Info) =>
+  [dev, Option.getOrElse(ino, () => 0n), Option.getOrElse(mtime, () => new Date(0)).getTime()].join("-")
 
 const wrap = Effect.mapError((reason: ListenError["reason"]) => new ListenError({ reason }))
 
@@ -181,13 +186,17 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
     return info
   })
 
-  /** Under the lock nobody else replaces a dead socket, so what was found dead is what is removed. */
-  const removeDead = (socketPath: string) =>
-    withPathLock(socketPath, host)(Effect.gen(function*() {
-      if (Option.isNone(yield* occupant(socketPath))) return false
+  /** Under the lock nobody else removes this dead socket, so what was found dead is what is removed. */
+  const removeDead = Effect.fnUntraced(function*(socketPath: string) {
+    const dead = yield* occupant(socketPath)
+    if (Option.isNone(dead)) return false
+    return yield* withPathLock(socketPath, inodeOf(dead.value), host)(Effect.gen(function*() {
+      const still = yield* occupant(socketPath)
+      if (Option.isNone(still) || !sameInode(still.value, dead.value)) return false
       yield* Effect.mapError(fs.remove(socketPath), failed("remove", socketPath))
       return true
     }))
+  })
 
   /** Gives the staged socket its public name, exclusively. */
   const publish = Effect.fnUntraced(function*(staging: string, socketPath: string): Effect.fn.Return<
@@ -250,16 +259,17 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
     verify,
     probe,
     discard: (socketPath) =>
-      isPipe(socketPath) ? Effect.succeed(false) : Effect.gen(function*() {
+      isPipe(socketPath) ? Effect.succeed("absent") : Effect.gen(function*() {
+        if (Option.isNone(yield* files.inspect(socketPath))) return "absent"
         yield* files.checkPrivate(path.dirname(socketPath))
-        const removed = yield* removeDead(socketPath)
+        if (!(yield* removeDead(socketPath))) return "kept"
         const directory = path.dirname(socketPath)
         // Only a directory that an endpoint made for itself; any other is the user's.
-        if (removed && isEndpointDirectory(path.basename(directory))) {
+        if (isEndpointDirectory(path.basename(directory))) {
           yield* Effect.ignore(posix.removeEmptyDirectory(directory))
         }
-        return removed
-      }).pipe(Effect.orElseSucceed(() => false)),
+        return "removed"
+      }).pipe(Effect.orElseSucceed((): Discarded => "kept")),
     scan: (base) =>
       Effect.gen(function*() {
         yield* files.checkPrivate(base)
@@ -280,7 +290,7 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
         runtimeDirectory: Option.isSome(runtime) && (yield* Effect.isSuccess(files.checkPrivate(runtime.value)))
           ? runtime
           : Option.none(),
-        tmpdir: yield* Effect.orElseSucceed(fs.realPath(host.tmpdir), () => host.tmpdir)
+        tmpdir: yield* Effect.orElseSucceed(fs.realPath(host.tmpdir), () => path.resolve(host.cwd, host.tmpdir))
       }
     })
   })

@@ -137,7 +137,7 @@ export const make: Effect.Effect<Peers["Service"], never, Capability | Transport
     )
     const removed: Array<string> = []
     for (const socketPath of new Set(found.flat())) {
-      if (yield* transport.discard(socketPath)) removed.push(socketPath)
+      if ((yield* transport.discard(socketPath)) === "removed") removed.push(socketPath)
     }
     return removed
   })
@@ -151,7 +151,7 @@ export const make: Effect.Effect<Peers["Service"], never, Capability | Transport
     )
     const swept = new Set<string>()
     for (const record of dead) {
-      yield* transport.discard(record.socketPath)
+      if ((yield* transport.discard(record.socketPath)) === "kept") continue
       if (yield* capability.remove(record)) swept.add(record.socketPath)
     }
     // What was killed before it had a capability file.

@@ -108,6 +108,9 @@ export type Listener = SocketServer.SocketServer["Service"]
 /** Whether somebody listens, as a connect tells it: `unknown` when the connect was refused or timed out. */
 export type Liveness = "live" | "dead" | "unknown"
 
+/** What became of a dead socket: `kept` where it answers, is not one's own, or could not be removed. */
+export type Discarded = "removed" | "absent" | "kept"
+
 export interface Directories {
   /** `$XDG_RUNTIME_DIR`, if it is there and private to the user. */
   readonly runtimeDirectory: Option.Option<string>
@@ -133,8 +136,8 @@ export class Transport extends Context.Service<Transport, {
   readonly verify: (socketPath: string) => Effect.Effect<void, DialError>
   /** Connects and hangs up. Within `probeTimeout`. */
   readonly probe: (socketPath: string) => Effect.Effect<Liveness>
-  /** Removes a dead socket of one's own and its directory if then empty. Answers whether a socket was removed. */
-  readonly discard: (socketPath: string) => Effect.Effect<boolean>
+  /** Removes a dead socket of one's own, and its directory if an endpoint made it and it is then empty. */
+  readonly discard: (socketPath: string) => Effect.Effect<Discarded>
   /** The socket paths found in the user's directory of endpoints, dead or alive; empty directories are removed. */
   readonly scan: (base: string) => Effect.Effect<ReadonlyArray<string>>
   /** Where endpoints may live, by real names. */

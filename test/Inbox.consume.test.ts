@@ -188,6 +188,23 @@ describe("Inbox.consume", () => {
         })
       ))
 
+    it.effect("does not put back an entry whose handler had ended", () =>
+      withInbox((inbox) =>
+        Effect.gen(function*() {
+          const { entry, outcomes } = receive(inbox, Message.text("a"))
+          const ended = yield* Deferred.make<void>()
+          let loop: Fiber.Fiber<unknown> | undefined
+          loop = yield* consuming(
+            inbox,
+            () => Effect.andThen(Deferred.await(ended), Effect.sync(() => loop?.interruptUnsafe()))
+          )
+          yield* Deferred.succeed(ended, undefined)
+          yield* Fiber.await(loop)
+          assert.strictEqual(entry.status, "processed")
+          assert.deepStrictEqual(outcomes, [{ _tag: "Handled" }])
+        })
+      ))
+
     it.effect("lets the next loop handle the entry", () =>
       withInbox((inbox) =>
         Effect.gen(function*() {

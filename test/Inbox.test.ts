@@ -75,6 +75,14 @@ describe("Inbox", () => {
         assert.deepStrictEqual(yield* inbox.size, { entries: 0, bytes: 0 })
       })))
 
+  it.effect("keeps of an own message only what a socket could have brought", () =>
+    withInbox({}, (inbox) =>
+      Effect.gen(function*() {
+        const meta = JSON.parse("{\"__proto__\":{\"x\":1},\"constructor\":2,\"authToken\":\"t\",\"kept\":3}")
+        const entry = yield* inbox.offer({ type: "text", data: "a", extra: 1, meta } as Message.Message)
+        assert.deepStrictEqual(entry.message, { type: "text", data: "a", meta: { kept: 3 } })
+      })))
+
   it.effect("hands a waiting reader the next entry", () =>
     withInbox({}, (inbox) =>
       Effect.gen(function*() {

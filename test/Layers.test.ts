@@ -1,9 +1,11 @@
+import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Context, Effect, Exit, Fiber, Layer, Option, Scope } from "effect"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { Host } from "../src/Host.ts"
 import { Inbox } from "../src/Inbox.ts"
+import * as privateFiles from "../src/internal/privateFiles.ts"
 import * as Layers from "../src/Layers.ts"
 import * as Message from "../src/Message.ts"
 import { Messaging } from "../src/Messaging.ts"
@@ -64,6 +66,41 @@ describe("Layers.layer", () => {
         host.environment[variable] = "/other"
         yield* endpoint.stop
         assert.strictEqual(host.environment[variable], "/other")
+      })
+    ))
+
+  it.live("brings back no value of an endpoint that has ended, in whichever order they end", () =>
+    withTempHost((host) =>
+      Effect.gen(function*() {
+        for (const order of [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0], [0, 2, 1], [2, 0, 1]]) {
+          host.environment[variable] = "/former"
+          const endpoints = [yield* start(Layers.layer()), yield* start(Layers.layer()), yield* start(Layers.layer())]
+          const alive = new Set(endpoints.map(({ socketPath }) => socketPath))
+          for (const i of order) {
+            const endpoint = endpoints[i] ?? assert.fail()
+            yield* endpoint.stop
+            alive.delete(endpoint.socketPath)
+            const value = host.environment[variable] ?? ""
+            assert.isTrue(alive.size === 0 ? value === "/former" : alive.has(value), order.join())
+          }
+        }
+      })
+    ))
+
+  it.live("is not fooled by a relative temporary directory below one that others can write to", () =>
+    withTempHost((host) =>
+      Effect.gen(function*() {
+        const open = path.join(host.homedir, "open")
+        fs.mkdirSync(open)
+        fs.chmodSync(open, 0o777)
+        fs.mkdirSync(path.join(open, "t"), { mode: 0o700 })
+        const error = yield* Effect.scoped(Layer.build(Layers.layer({ socketPath: `${open}/t/s` }))).pipe(Effect.flip)
+        assert.include(error.message, "writable by others")
+        const files = yield* privateFiles.make.pipe(
+          Effect.provideService(Host, { ...host, cwd: open }),
+          Effect.provide(NodeFileSystem.layer)
+        )
+        assert.include((yield* Effect.flip(files.checkAncestors("t/s"))).message, "writable by others")
       })
     ))
 

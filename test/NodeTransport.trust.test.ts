@@ -226,28 +226,28 @@ describe("NodeTransport", () => {
         const socketPath = path.join(parent, endpoint, "messaging.sock")
         fs.mkdirSync(path.dirname(socketPath), { mode: 0o700 })
         yield* deadSocket(socketPath)
-        assert.isTrue(yield* transport.discard(socketPath))
+        assert.strictEqual(yield* transport.discard(socketPath), "removed")
         assert.deepStrictEqual(contents(parent), ["own"])
       })))
 
     it.live("keeps the directory of a dead socket when the user made it", () =>
       withTransport(Effect.fnUntraced(function*({ parent, socketPath, transport }) {
         yield* deadSocket(socketPath)
-        assert.isTrue(yield* transport.discard(socketPath))
+        assert.strictEqual(yield* transport.discard(socketPath), "removed")
         assert.deepStrictEqual(contents(parent), ["own"])
       })))
 
     it.live("keeps a live socket", () =>
       withTransport(Effect.fnUntraced(function*({ socketPath, transport }) {
         yield* transport.listen({ socketPath })
-        assert.isFalse(yield* transport.discard(socketPath))
+        assert.strictEqual(yield* transport.discard(socketPath), "kept")
         assert.strictEqual(yield* transport.probe(socketPath), "live")
       })))
 
     it.live("keeps a file", () =>
       withTransport(Effect.fnUntraced(function*({ socketPath, transport }) {
         fs.writeFileSync(socketPath, "mine")
-        assert.isFalse(yield* transport.discard(socketPath))
+        assert.strictEqual(yield* transport.discard(socketPath), "kept")
         assert.strictEqual(fs.readFileSync(socketPath, "utf8"), "mine")
       })))
 
@@ -256,7 +256,7 @@ describe("NodeTransport", () => {
         yield* deadSocket(socketPath)
         fs.chmodSync(directory, 0o755)
         const before = snapshot(host.tmpdir)
-        assert.isFalse(yield* transport.discard(socketPath))
+        assert.strictEqual(yield* transport.discard(socketPath), "kept")
         assert.deepStrictEqual(snapshot(host.tmpdir), before)
       })))
 
@@ -267,14 +267,14 @@ describe("NodeTransport", () => {
           yield* deadSocket(socketPath)
           fs.chownSync(socketPath, otherUser, otherUser)
           const before = snapshot(host.tmpdir)
-          assert.isFalse(yield* transport.discard(socketPath))
+          assert.strictEqual(yield* transport.discard(socketPath), "kept")
           assert.deepStrictEqual(snapshot(host.tmpdir), before)
         }))
     )
 
-    it.live("answers false where nothing is", () =>
+    it.live("tells where nothing is", () =>
       withTransport(Effect.fnUntraced(function*({ socketPath, transport }) {
-        assert.isFalse(yield* transport.discard(socketPath))
+        assert.strictEqual(yield* transport.discard(socketPath), "absent")
       })))
   })
 

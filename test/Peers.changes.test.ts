@@ -32,14 +32,14 @@ const watching = (peers: Peers["Service"]) =>
     yield* Effect.forkScoped(Stream.runForEach(peers.changes, (change) => Queue.offer(queue, shown(change))), {
       startImmediately: true
     })
-    return Queue.take(queue)
+    return { next: Queue.take(queue) }
   })
 
 describe("Peers.changes", () => {
   it.effect("tells those there are, then who comes and goes, in memory", () =>
     Effect.gen(function*() {
       const one = yield* start(Layers.layerMemory({ name: "one" }))
-      const next = yield* watching(one.peers)
+      const { next } = yield* watching(one.peers)
       assert.strictEqual(yield* next, "Arrived one")
       const two = yield* start(Layers.layerMemory({ name: "two" }))
       assert.strictEqual(yield* next, "Arrived two")
@@ -51,7 +51,7 @@ describe("Peers.changes", () => {
     withTempHost(() =>
       Effect.gen(function*() {
         const one = yield* start(Layers.layer({ name: "one" }))
-        const next = yield* watching(one.peers)
+        const { next } = yield* watching(one.peers)
         assert.strictEqual(yield* next, "Arrived one")
         const two = yield* start(Layers.layer({ name: "two" }))
         assert.strictEqual(yield* next, "Arrived two")
@@ -64,7 +64,7 @@ describe("Peers.changes", () => {
     Effect.gen(function*() {
       const one = yield* start(Layers.layerMemory({ name: "one" }))
       const first = yield* start(Layers.layerMemory({ name: "first", socketPath: "/memory/two" }))
-      const next = yield* watching(one.peers)
+      const { next } = yield* watching(one.peers)
       yield* next
       yield* next
       yield* first.stop
@@ -76,7 +76,7 @@ describe("Peers.changes", () => {
     Effect.gen(function*() {
       const capability = yield* Capability
       const one = yield* start(Layers.layerMemory({ name: "one" }))
-      const next = yield* watching(one.peers)
+      const { next } = yield* watching(one.peers)
       yield* next
       // A capability without an endpoint behind it, as a killed process leaves it.
       const dead = yield* capability.publish("/memory/dead", { name: "dead" })
@@ -92,7 +92,7 @@ describe("Peers.changes", () => {
     withTempHost(() =>
       Effect.gen(function*() {
         const one = yield* start(Layers.layer({ name: "one", limits: { watchInterval: "100 millis" } }))
-        const next = yield* watching(one.peers)
+        const { next } = yield* watching(one.peers)
         yield* next
         const two = yield* start(Layers.layer({ name: "two", limits: { maxPeers: 1, maxUnauthenticatedPeers: 1 } }))
         assert.strictEqual(yield* next, "Arrived two")

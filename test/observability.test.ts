@@ -143,8 +143,7 @@ describe("secrets", () => {
       }
     }).pipe(
       Effect.scoped,
-      Effect.provide(Layers.memoryNetwork),
-      Effect.provide(capture),
+      Effect.provide(Layer.merge(Layers.memoryNetwork, capture)),
       Effect.provideService(References.MinimumLogLevel, "All"),
       Effect.withTracer(tracer)
     )

@@ -13,7 +13,7 @@ import * as Layers from "../Layers.ts"
 import { Messaging } from "../Messaging.ts"
 import { runChild } from "./child.ts"
 import * as flags from "./flags.ts"
-import { printLines } from "./output.ts"
+import { printLines, shown } from "./output.ts"
 
 /** What a terminal is shown of one message. */
 const maxShownBytes = 4_096
@@ -40,7 +40,7 @@ const serve = Effect.fnUntraced(function*(json: boolean) {
   const { socketPath } = Option.getOrThrow(address)
   const listening = json
     ? JSON.stringify({ event: "listening", address: Address.format({ socketPath }), socketPath, pid: host.pid })
-    : `listening at ${Address.format({ socketPath })}`
+    : `listening at ${shown(Address.format({ socketPath }))}`
   yield* printLines(
     Stream.concat(Stream.succeed(listening), Stream.map(inbox.stream, json ? messageEvent : describe))
   )

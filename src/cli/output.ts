@@ -31,7 +31,8 @@ export class WrongUsage extends Data.TaggedError("WrongUsage")<{ readonly proble
 const maxLineBytes = 1_000
 
 /** One line on standard error, whatever the text holds. */
-export const complain = (text: string) => Console.error(`effect-messaging: ${remoteText(text, maxLineBytes)}`)
+export const complain = (text: string) =>
+  Console.error(`effect-messaging: ${remoteText(text.replaceAll(/\s*\n\s*/g, " "), maxLineBytes)}`)
 
 /** Tells a failure in one line. Fails with `Ended`. */
 export const reportFailure = (error: Error): Effect.Effect<never, Ended> =>
@@ -50,6 +51,9 @@ export const printLines = <E, R>(
       () => Effect.void
     )
   )
+
+/** A path or an id as a terminal may see it. */
+export const shown = (text: string) => remoteText(text, 300)
 
 export const printLine = (line: string) => printLines(Stream.succeed(line))
 

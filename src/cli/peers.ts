@@ -8,7 +8,7 @@ import { remoteText } from "../internal/remoteText.ts"
 import * as Layers from "../Layers.ts"
 import { type Peer, Peers } from "../Peers.ts"
 import * as flags from "./flags.ts"
-import { printLines } from "./output.ts"
+import { printLines, shown } from "./output.ts"
 
 const maxCellBytes = 80
 
@@ -27,7 +27,7 @@ const cell = (label: string, value: string | number | null) =>
 
 const describe = (peer: Peer): string => {
   const { address, directory, name, pid, protocol, since } = plain(peer)
-  return address + cell("pid", pid) + cell("name", name) + cell("since", since) + cell("protocol", protocol) +
+  return shown(address) + cell("pid", pid) + cell("name", name) + cell("since", since) + cell("protocol", protocol) +
     cell("in", directory)
 }
 

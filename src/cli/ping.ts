@@ -5,7 +5,7 @@ import * as Option from "effect/Option"
 import * as Layers from "../Layers.ts"
 import * as Messaging from "../Messaging.ts"
 import * as flags from "./flags.ts"
-import { printLine, target } from "./output.ts"
+import { printLine, shown, target } from "./output.ts"
 
 export const ping = Command.make(
   "ping",
@@ -19,7 +19,7 @@ export const ping = Command.make(
       yield* printLine(
         json
           ? JSON.stringify({ event: "pong", to: address, milliseconds })
-          : `pong from ${address} in ${milliseconds} ms`
+          : `pong from ${shown(address)} in ${milliseconds} ms`
       )
     }).pipe(Effect.provide(Layers.layerClient()))
 ).pipe(

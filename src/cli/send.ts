@@ -5,12 +5,29 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
+import { Buffer, isUtf8 } from "node:buffer"
 import * as Layers from "../Layers.ts"
+import { Limits } from "../Limits.ts"
 import * as Messaging from "../Messaging.ts"
 import * as flags from "./flags.ts"
-import { printLine, target } from "./output.ts"
+import { printLine, shown, target, WrongUsage } from "./output.ts"
 
-const standardInput = Effect.flatMap(Stdio.Stdio, (stdio) => Stream.mkString(Stream.decodeText(stdio.stdin)))
+/** At most one frame's worth, as UTF-8. */
+const standardInput = Effect.gen(function*() {
+  const { stdin } = yield* Stdio.Stdio
+  const { maxFrameBytes } = yield* Limits
+  let bytes = 0
+  const chunks = yield* Stream.runCollect(Stream.tap(stdin, (chunk) => {
+    bytes += chunk.length
+    return bytes > maxFrameBytes
+      ? Effect.fail(
+        new WrongUsage({ problem: `standard input is longer than a message may be, ${maxFrameBytes} bytes` })
+      )
+      : Effect.void
+  }))
+  const input = Buffer.concat(chunks)
+  return isUtf8(input) ? input.toString("utf8") : yield* new WrongUsage({ problem: "standard input is not UTF-8" })
+})
 
 export const send = Command.make("send", {
   to: flags.to,
@@ -31,7 +48,7 @@ export const send = Command.make("send", {
     yield* printLine(
       json
         ? JSON.stringify({ event: "stored", id, socketPath: receipt.socketPath })
-        : `stored as ${id ?? "(no id)"} by uds:${receipt.socketPath}`
+        : `stored as ${shown(id ?? "(no id)")} by uds:${shown(receipt.socketPath)}`
     )
   }).pipe(Effect.provide(Layers.layerClient()))).pipe(
     Command.withDescription("Put a message in a peer's inbox, and print the receipt"),

@@ -27,6 +27,9 @@ export interface Deliveries {
 /** Answers kept for senders that may ask again, in characters; the oldest are forgotten first. */
 const outcomeSize = (outcome: Outcome) => outcome._tag === "Replied" ? outcome.data.length : 0
 
+// No path and no id holds a line break.
+const keyOf = (sender: string, messageId: string) => `${sender}\n${messageId}`
+
 export const make = (
   limits: Pick<Values, "maxRememberedMessages" | "rememberTimeout" | "maxInboxBytes">
 ): Deliveries => {
@@ -48,9 +51,6 @@ export const make = (
       forgetAnswers(delivery)
     }
   }
-  // No path and no id holds a line break.
-  const keyOf = (sender: string, messageId: string) => `${sender}\n${messageId}`
-
   return {
     find: (sender, messageId, now) => {
       forgetOldest(now)

@@ -6,7 +6,7 @@ import type * as Socket from "effect/socket/Socket"
 import type * as Framing from "../Framing.ts"
 import * as Handshake from "../Handshake.ts"
 import * as Message from "../Message.ts"
-import { ConnectionLost, InvalidReply, MessagingError, PeerUntrusted, Unauthorized } from "../MessagingError.ts"
+import { ConnectionLost, MessagingError, PeerUntrusted, Unauthorized } from "../MessagingError.ts"
 
 /** An endpoint as its capability file describes it. */
 export interface Identity {
@@ -63,5 +63,5 @@ export const greet = Effect.fnUntraced(function*(
 }, (greeting, { socketPath }) =>
   Effect.catchTags(greeting, {
     SocketError: () => Effect.fail(fail(new ConnectionLost({ socketPath, mayBeStored: false }))),
-    FramingError: (error) => Effect.fail(fail(new InvalidReply({ socketPath, problem: error.message })))
+    FramingError: () => Effect.fail(fail(new PeerUntrusted({ socketPath, problem: "it did not answer the handshake" })))
   }))

@@ -107,7 +107,7 @@ export const make: Effect.Effect<PrivateFiles, never, FileSystem.FileSystem> = E
   })
 
   const checkAncestors: PrivateFiles["checkAncestors"] = Effect.fnUntraced(function*(target: string) {
-    for (let at = path.dirname(target);; at = path.dirname(at)) {
+    for (let at = path.dirname(path.resolve(host.cwd, target));; at = path.dirname(at)) {
       yield* checkAncestor(at)
       if (at === path.dirname(at)) return
     }
@@ -119,13 +119,10 @@ export const make: Effect.Effect<PrivateFiles, never, FileSystem.FileSystem> = E
     if (!knowsOwners) return
     if (!isOwn(info)) return yield* refuse(path, "foreign owner", "use a directory of your own")
     if ((info.mode & openBits) !== 0) {
-      // A sticky directory, such as /tmp, is shared on purpose.
-      const shared = (info.mode & stickyBit) !== 0
-      return yield* refuse(
-        path,
-        "open to others",
-        shared ? `mkdir -m 700 ${path}/NAME and use that` : `chmod 700 ${path}`
-      )
+      // A sticky directory, such as /tmp, is shared on purpose, and so is the root.
+      const isShared = (info.mode & stickyBit) !== 0 || path === "/"
+      const remedy = isShared ? `mkdir -m 700 ${path === "/" ? "" : path}/NAME and use that` : `chmod 700 ${path}`
+      return yield* refuse(path, "open to others", remedy)
     }
   })
 

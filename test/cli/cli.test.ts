@@ -19,60 +19,64 @@ interface Ended {
 }
 
 /** A command line in a process of its own, whose directories are all below `home`. Killed with the scope. */
-const start = Effect.fnUntraced(function*(home: string, args: ReadonlyArray<string>, input: string, parent?: string) {
-  const { [variable]: _, XDG_RUNTIME_DIR: _1, ...inherited } = process.env
-  const child = yield* Effect.acquireRelease(
-    Effect.sync(() =>
-      spawn(process.execPath, [bin, ...args], {
-        cwd: root,
-        env: {
-          ...inherited,
-          CLAUDE_CONFIG_DIR: home,
-          TMPDIR: home,
-          NO_COLOR: "1",
-          ...(parent === undefined ? {} : { [variable]: parent })
-        }
-      })
-    ),
-    (child) => Effect.sync(() => child.kill("SIGKILL"))
-  )
-  const lines: Array<string> = []
-  let partial = ""
-  let stderr = ""
-  let wake: () => void = () => {}
-  let ended: Ended | undefined
-  child.stdout.setEncoding("utf8").on("data", (text: string) => {
-    const parts = (partial + text).split("\n")
-    partial = parts.pop() ?? ""
-    lines.push(...parts)
-    wake()
-  })
-  child.stderr.setEncoding("utf8").on("data", (text: string) => stderr += text)
-  child.once("close", (code) => {
-    ended = { code, stdout: lines, stderr }
-    wake()
-  })
-  child.stdin.end(input)
-  const changed = Effect.callback<void>((resume) => {
-    wake = () => resume(Effect.void)
-  })
-  const line = (n: number): Effect.Effect<string> =>
-    Effect.suspend(() => {
-      const found = lines[n]
-      if (found !== undefined) return Effect.succeed(found)
-      if (ended !== undefined) return Effect.die(`ended with ${ended.code} before line ${n}: ${stderr}`)
-      return Effect.andThen(changed, line(n))
+const start = Effect.fnUntraced(
+  function*(home: string, args: ReadonlyArray<string>, input: string | Uint8Array, parent?: string) {
+    const { [variable]: _, XDG_RUNTIME_DIR: _1, ...inherited } = process.env
+    const child = yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        spawn(process.execPath, [bin, ...args], {
+          cwd: root,
+          env: {
+            ...inherited,
+            CLAUDE_CONFIG_DIR: home,
+            TMPDIR: home,
+            // Nothing that this user may not read, so that a missing command is missing and not forbidden.
+            PATH: "/usr/local/bin:/usr/bin:/bin",
+            NO_COLOR: "1",
+            ...(parent === undefined ? {} : { [variable]: parent })
+          }
+        })
+      ),
+      (child) => Effect.sync(() => child.kill("SIGKILL"))
+    )
+    const lines: Array<string> = []
+    let partial = ""
+    let stderr = ""
+    let wake: () => void = () => {}
+    let ended: Ended | undefined
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      const parts = (partial + text).split("\n")
+      partial = parts.pop() ?? ""
+      lines.push(...parts)
+      wake()
     })
-  const wait: Effect.Effect<Ended> = Effect.suspend(() =>
-    ended === undefined ? Effect.andThen(changed, wait) : Effect.succeed(ended)
-  )
-  return { child: child as ChildProcess, line, wait }
-})
+    child.stderr.setEncoding("utf8").on("data", (text: string) => stderr += text)
+    child.once("close", (code) => {
+      ended = { code, stdout: lines, stderr }
+      wake()
+    })
+    child.stdin.end(input)
+    const changed = Effect.callback<void>((resume) => {
+      wake = () => resume(Effect.void)
+    })
+    const line = (n: number): Effect.Effect<string> =>
+      Effect.suspend(() => {
+        const found = lines[n]
+        if (found !== undefined) return Effect.succeed(found)
+        if (ended !== undefined) return Effect.die(`ended with ${ended.code} before line ${n}: ${stderr}`)
+        return Effect.andThen(changed, line(n))
+      })
+    const wait: Effect.Effect<Ended> = Effect.suspend(() =>
+      ended === undefined ? Effect.andThen(changed, wait) : Effect.succeed(ended)
+    )
+    return { child: child as ChildProcess, line, wait }
+  }
+)
 
 const run = (
   home: string,
   args: ReadonlyArray<string>,
-  options: { input?: string | undefined; parent?: string | undefined } = {}
+  options: { input?: string | Uint8Array | undefined; parent?: string | undefined } = {}
 ) => Effect.scoped(Effect.flatMap(start(home, args, options.input ?? "", options.parent), ({ wait }) => wait))
 
 /** An endpoint as a process, ready when it has said so. */
@@ -201,6 +205,21 @@ describe("effect-messaging", () => {
       assert.match(ended.stderr, /^effect-messaging: [^\n]+\n$/)
       assert.include(ended.stderr, says)
       assert.deepStrictEqual(leftovers(home), [])
+    }))
+
+  it.live.each([
+    {
+      name: "longer than a message may be",
+      input: "y\n".repeat(40_000),
+      says: "longer than a message may be, 65536 bytes"
+    },
+    { name: "not UTF-8", input: Buffer.from([0xff, 0xfe]), says: "standard input is not UTF-8" }
+  ])("refuses standard input that is $name, in one line", ({ input, says }) =>
+    Effect.gen(function*() {
+      const ended = yield* run(yield* tempDirectory, ["send", "--to", "/x", "-"], { input })
+      assert.strictEqual(ended.code, 2)
+      assert.match(ended.stderr, /^effect-messaging: [^\n]+\n$/)
+      assert.include(ended.stderr, says)
     }))
 
   it.live("refuses an address with a token without repeating it", () =>

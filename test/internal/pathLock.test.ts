@@ -10,6 +10,9 @@ import { contents, tempDirectory } from "../utils/tempHost.ts"
 const here = { platform: process.platform, uid: Option.some(0) }
 const darwin = { platform: "darwin", uid: Option.some(0) } as const
 
+/** Of the dead socket; only those know it who can look into its directory. */
+const inode = "1-2-3"
+
 /** Lets the event loop and the virtual clock go on until the fiber has ended. */
 const drive = <A, E>(fiber: Fiber.Fiber<A, E>): Effect.Effect<A, E> =>
   Effect.suspend(() =>
@@ -23,7 +26,7 @@ const drive = <A, E>(fiber: Fiber.Fiber<A, E>): Effect.Effect<A, E> =>
 describe("pathLock", () => {
   it.live.each([here, darwin])("lets one at a time in, on $platform", (host) =>
     Effect.gen(function*() {
-      const lock = withPathLock(path.join(yield* tempDirectory, "sock"), host)
+      const lock = withPathLock(path.join(yield* tempDirectory, "sock"), inode, host)
       let inside = 0
       const visit = lock(Effect.gen(function*() {
         inside++
@@ -37,13 +40,13 @@ describe("pathLock", () => {
   it.live.each([here, darwin])("leaves no file, on $platform", (host) =>
     Effect.gen(function*() {
       const directory = yield* tempDirectory
-      yield* withPathLock(path.join(directory, "sock"), host)(Effect.void)
+      yield* withPathLock(path.join(directory, "sock"), inode, host)(Effect.void)
       assert.deepStrictEqual(contents(directory), [])
     }))
 
   it.live("is let go of when what it guards fails", () =>
     Effect.gen(function*() {
-      const lock = withPathLock(path.join(yield* tempDirectory, "sock"), here)
+      const lock = withPathLock(path.join(yield* tempDirectory, "sock"), inode, here)
       assert.strictEqual(yield* Effect.flip(lock(Effect.fail("no"))), "no")
       assert.strictEqual(yield* lock(Effect.succeed("yes")), "yes")
     }))
@@ -51,8 +54,8 @@ describe("pathLock", () => {
   it.live("does not keep others from another path", () =>
     Effect.gen(function*() {
       const directory = yield* tempDirectory
-      const inner = withPathLock(path.join(directory, "b"), here)(Effect.succeed("both"))
-      assert.strictEqual(yield* withPathLock(path.join(directory, "a"), here)(inner), "both")
+      const inner = withPathLock(path.join(directory, "b"), inode, here)(Effect.succeed("both"))
+      assert.strictEqual(yield* withPathLock(path.join(directory, "a"), inode, here)(inner), "both")
     }))
 
   it.effect("names itself when it is held for longer than a second", () =>
@@ -60,10 +63,10 @@ describe("pathLock", () => {
       const socketPath = path.join(yield* tempDirectory, "sock")
       const held = yield* Deferred.make<void>()
       yield* Effect.forkScoped(
-        withPathLock(socketPath, darwin)(Effect.andThen(Deferred.succeed(held, undefined), Effect.never))
+        withPathLock(socketPath, inode, darwin)(Effect.andThen(Deferred.succeed(held, undefined), Effect.never))
       )
       yield* Deferred.await(held)
-      const waiting = yield* Effect.forkChild(Effect.flip(withPathLock(socketPath, darwin)(Effect.void)))
+      const waiting = yield* Effect.forkChild(Effect.flip(withPathLock(socketPath, inode, darwin)(Effect.void)))
       assert.deepStrictEqual(
         yield* drive(waiting),
         new ListenFailed({ path: `${socketPath}.lock`, code: "EADDRINUSE" })
@@ -76,12 +79,12 @@ describe("pathLock", () => {
       yield* Effect.acquireRelease(
         Effect.callback<net.Server>((resume) => {
           const server = net.createServer()
-          server.listen(lockName(socketPath, here), () => resume(Effect.succeed(server)))
+          server.listen(lockName(socketPath, inode, here), () => resume(Effect.succeed(server)))
         }),
         (server) => Effect.sync(() => server.close())
       )
-      const waiting = yield* Effect.forkChild(Effect.flip(withPathLock(socketPath, here)(Effect.void)))
-      const shown = lockName(socketPath, here).replace("\0", "@")
+      const waiting = yield* Effect.forkChild(Effect.flip(withPathLock(socketPath, inode, here)(Effect.void)))
+      const shown = lockName(socketPath, inode, here).replace("\0", "@")
       assert.deepStrictEqual(yield* drive(waiting), new ListenFailed({ path: shown, code: "EADDRINUSE" }))
     }))
 })

@@ -91,16 +91,19 @@ export const messagingSuite = (name: string, { around, layer, layerClient, proto
       ? [true, Option.some(Duration.millis(100))]
       : [false, Option.none()]
 
-    check(`delivers the message without a token, from ${verified ? "a verified" : "an unverified"} sender`, () =>
-      Effect.gen(function*() {
-        const [alice, bob] = [yield* endpoint(), yield* endpoint()]
-        yield* alice.send(bob.socketPath, Message.query("when?", { ts: "then", meta: { n: [1, null] } }))
-        const { message, sender } = yield* bob.inbox.take
-        assert.deepStrictEqual({ message, sender }, {
-          message: { type: "query", data: "when?", from: alice.socketPath, ts: "then", meta: { n: [1, null] } },
-          sender: { address: alice.socketPath, verified }
+    check(
+      `delivers the message without a token, from ${verified ? "a verified" : "an unverified"} sender`,
+      () =>
+        Effect.gen(function*() {
+          const [alice, bob] = [yield* endpoint(), yield* endpoint()]
+          yield* alice.send(bob.socketPath, Message.query("when?", { ts: "then", meta: { n: [1, null] } }))
+          const { message, sender } = yield* bob.inbox.take
+          assert.deepStrictEqual({ message, sender }, {
+            message: { type: "query", data: "when?", from: alice.socketPath, ts: "then", meta: { n: [1, null] } },
+            sender: { address: alice.socketPath, verified }
+          })
         })
-      }))
+    )
 
     check("delivers a message without meta without one", () =>
       Effect.gen(function*() {
@@ -124,13 +127,16 @@ export const messagingSuite = (name: string, { around, layer, layerClient, proto
         assert.strictEqual((yield* bob.inbox.take).message.from, "/somebody/else")
       }))
 
-    check(`takes for the sender who ${verified ? "has proved itself, whatever the message" : "the message"} states`, () =>
-      Effect.gen(function*() {
-        const [alice, bob] = [yield* endpoint(), yield* endpoint()]
-        yield* alice.send(bob.socketPath, Message.text("hello", { from: "/somebody/else" }))
-        const address = verified ? alice.socketPath : "/somebody/else"
-        assert.deepStrictEqual((yield* bob.inbox.take).sender, { address, verified })
-      }))
+    check(
+      `takes for the sender who ${verified ? "has proved itself, whatever the message" : "the message"} states`,
+      () =>
+        Effect.gen(function*() {
+          const [alice, bob] = [yield* endpoint(), yield* endpoint()]
+          yield* alice.send(bob.socketPath, Message.text("hello", { from: "/somebody/else" }))
+          const address = verified ? alice.socketPath : "/somebody/else"
+          assert.deepStrictEqual((yield* bob.inbox.take).sender, { address, verified })
+        })
+    )
 
     check("pings a peer", () =>
       Effect.gen(function*() {
