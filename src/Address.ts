@@ -90,6 +90,9 @@ export const parse = (
   return Result.map(checkLength(socketPath, platform), () => ({ socketPath }))
 }
 
+/** Whether a text is a peer's name rather than an address: it has neither a scheme nor a separator of paths. */
+export const isName = (text: string): boolean => /^[^:#/\\\p{Cc}]+$/u.test(text)
+
 /** The public form, which `parse` reads back. */
 export const format = (address: Address): string =>
   address.socketPath.startsWith(PIPE) ? address.socketPath : `uds:${address.socketPath}`

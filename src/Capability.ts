@@ -12,10 +12,12 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as PubSub from "effect/PubSub"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import { Buffer } from "node:buffer"
 import * as crypto from "node:crypto"
 import * as path from "node:path"
@@ -24,7 +26,7 @@ import { Posix } from "./internal/posix.ts"
 import * as privateFiles from "./internal/privateFiles.ts"
 import { DirectoryNotPrivate, failed, FileFailed } from "./internal/privateFiles.ts"
 import { Limits } from "./Limits.ts"
-import { protocol1 } from "./Message.ts"
+import { protocol1, protocol2 } from "./Message.ts"
 import { Namespace } from "./Namespace.ts"
 
 export { DirectoryNotPrivate, FileFailed }
@@ -104,6 +106,11 @@ export class Capability extends Context.Service<Capability, {
   readonly lookup: (socketPath: string) => Effect.Effect<CapabilityRecord, CapabilityError>
   /** Every capability that can be trusted, by socket path. Others are left out, and left alone. */
   readonly list: Effect.Effect<ReadonlyArray<CapabilityRecord>, CapabilityError>
+  /**
+   * Tells, without saying what, that capabilities may have come or gone. Hints may be missed and may come for nothing;
+   * it ends when the directory cannot be watched.
+   */
+  readonly hints: Stream.Stream<void>
   /** Removes the file of `record` if it still holds the same token. Answers whether it did. */
   readonly remove: (record: CapabilityRecord) => Effect.Effect<boolean, CapabilityError>
 }>()("effect-messaging/Capability") {}
@@ -139,7 +146,7 @@ export const fileName = (socketPath: string): string =>
 const newRecord = (socketPath: string, pid: number, cwd: string, options: PublishOptions, now: number) => ({
   socketPath,
   token: Redacted.make(crypto.randomBytes(32).toString("hex")),
-  protocol: protocol1,
+  protocol: protocol2,
   pid: Option.some(pid),
   startedAt: DateTime.make(now),
   name: Option.fromNullishOr(options.name),
@@ -266,6 +273,10 @@ export const make = Effect.gen(function*() {
         () => Effect.ignore(remove(record))
       )
     }),
+    hints: Stream.unwrap(Effect.map(directory, (home) => fs.watch(home))).pipe(
+      Stream.map(() => undefined),
+      Stream.catch(() => Stream.empty)
+    ),
     list: Effect.gen(function*() {
       const home = yield* directory
       if (Option.isNone(yield* wrap(files.inspect(home)))) return []
@@ -293,18 +304,27 @@ export const makeMemory: Effect.Effect<Capability["Service"]> = Effect.gen(funct
   const host = yield* Host
   // Written by `publish` and `remove` in synchronous steps; an entry lives as long as its endpoint's scope.
   const records = new Map<string, CapabilityRecord>()
+  const hints = yield* PubSub.sliding<void>(1)
+  const hint = PubSub.publish(hints, undefined)
   const remove = (record: CapabilityRecord) =>
-    Effect.sync(() => records.get(record.socketPath) === record && records.delete(record.socketPath))
+    Effect.tap(
+      Effect.sync(() => records.get(record.socketPath) === record && records.delete(record.socketPath)),
+      hint
+    )
   return Capability.of({
     remove,
+    hints: Stream.fromPubSub(hints),
     publish: (socketPath, options = {}) =>
       Effect.flatMap(Clock.currentTimeMillis, (now) =>
         Effect.acquireRelease(
-          Effect.sync(() => {
-            const record = newRecord(socketPath, host.pid, host.cwd, options, now)
-            records.set(socketPath, record)
-            return record
-          }),
+          Effect.tap(
+            Effect.sync(() => {
+              const record = newRecord(socketPath, host.pid, host.cwd, options, now)
+              records.set(socketPath, record)
+              return record
+            }),
+            hint
+          ),
           remove
         )),
     lookup: (socketPath) =>

@@ -1,39 +1,40 @@
 /**
- * One accepted peer, over any `Socket`: PROTOCOL.md section 3 from the server's side.
+ * One accepted peer, over any `Socket`, from the server's side: the bytes, the deadlines, and the end. What a frame means
+ * is the business of the protocol its first frame chooses.
  *
- * For each frame: length, JSON, token, schema, then a pong or a place in the inbox, and the reply, in the order of the
- * requests. The first error is the last thing said: nothing after it is read, it is flushed, and the connection is cut
- * when the peer does not take it in time. Replies are written before more is read, so a peer that does not read its
- * replies stops being read.
+ * Frames are judged in order, each before the next. The first error is the last thing said: nothing after it is read, it
+ * is flushed, and the connection is cut when the peer does not take it in time. Replies are written before more is read,
+ * so a peer that does not read its replies stops being read.
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
-import * as Data from "effect/Data"
 import * as DateTime from "effect/DateTime"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Redacted from "effect/Redacted"
-import * as Result from "effect/Result"
 import * as Socket from "effect/socket/Socket"
 import * as Stream from "effect/Stream"
-import { Buffer } from "node:buffer"
-import * as Capability from "./Capability.ts"
+import { Capability } from "./Capability.ts"
 import * as Framing from "./Framing.ts"
 import { Inbox } from "./Inbox.ts"
 import * as deadlines from "./internal/deadlines.ts"
+import * as deliveriesOf from "./internal/deliveries.ts"
+import * as metrics from "./internal/metrics.ts"
+import * as outboxes from "./internal/outbox.ts"
+import * as protocol1 from "./internal/protocol1.ts"
+import * as protocol2 from "./internal/protocol2.ts"
+import { Refused, type Session } from "./internal/session.ts"
 import { Limits } from "./Limits.ts"
 import * as Message from "./Message.ts"
 
 export interface Options {
-  /** The endpoint's own path, which pongs carry. */
+  /** The endpoint's own path: pongs carry it, and both ends of a handshake bind to it. */
   readonly socketPath: string
   readonly token: Redacted.Redacted<string>
+  /** Whether clients of protocol 1 are served. Default true. */
+  readonly protocol1?: boolean | undefined
 }
-
-/** The expected ends of a connection, other than the peer's own hanging up. Never leave this module. */
-class Refused extends Data.TaggedError("Refused")<{
-  /** The error frame's text, or undefined to say nothing. */
-  readonly text: string | undefined
-}> {}
 
 const expiredTexts: Record<deadlines.Expired, string | undefined> = {
   authentication: Message.errorTexts.authenticationTimeout,
@@ -50,14 +51,44 @@ const framingText = ({ reason }: Framing.FramingError) =>
 
 const isoNow = Effect.map(DateTime.now, DateTime.formatIso)
 
+/** Milliseconds between two warnings of refused authentication; those between are counted. */
+const warningInterval = 10_000
+
+/**
+ * Counts and logs why connections end. A refused authentication is worth a warning, since nobody of this user's has cause
+ * for one; a guesser must not fill the log with them. No text of the peer's is logged.
+ */
+const noteRefusals = (meter: metrics.Meter) => {
+  // Written by whichever connection ends.
+  let warnedAt = Number.NEGATIVE_INFINITY
+  let silent = 0
+  return (reason: metrics.Reason) =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      meter.refused(reason)
+      if (reason !== "unauthorized") return Effect.logDebug(`a connection was refused: ${reason}`)
+      if (now - warnedAt < warningInterval) {
+        silent++
+        return Effect.logDebug("a connection was refused: unauthorized")
+      }
+      const others = silent === 0 ? "" : `, and ${silent} more since the last warning`
+      warnedAt = now
+      silent = 0
+      return Effect.logWarning(`a connection was refused: it did not prove that it knows the token${others}`)
+    })
+}
+
 /**
  * A handler for accepted sockets that stores messages in the `Inbox` in scope. It ends when the connection has; it never
- * fails. `admit` is asked once, at the first good frame, whether there is room for one more authenticated peer; when
- * there is not, the connection ends without a reply.
+ * fails. `admit` is asked once, when the peer has proved itself, whether there is room for one more; when there is not,
+ * the connection ends without a reply. What the endpoint remembers of messages is shared by all its connections.
  */
 export const make = Effect.fnUntraced(function*(options: Options) {
   const inbox = yield* Inbox
+  const capability = yield* Capability
   const limits = yield* Limits
+  const meter = yield* metrics.make
+  const note = noteRefusals(meter)
+  const services = { inbox, capability, limits, deliveries: deliveriesOf.make(limits) }
 
   return Effect.fnUntraced(function*(socket: Socket.Socket, admit: () => boolean) {
     const clock = yield* Clock.Clock
@@ -65,61 +96,64 @@ export const make = Effect.fnUntraced(function*(options: Options) {
     const decoder = Framing.makeDecoder(limits)
     const pull = yield* Socket.readerBytes(socket)
     const writer = yield* socket.writer
-    // Undefined until the first good frame. Comparing with a token that this peer has already proved to know tells it
-    // nothing, so only that comparison may take the short way.
-    let provenToken: string | undefined
-
-    const write = (text: string) =>
+    const outbox = outboxes.make((text) =>
       Effect.suspend(() => {
-        if (text === "") return Effect.void
         deadline.writing()
         return Effect.map(writer.write(text), deadline.written)
       })
-
-    /** The reply to one good frame, or what ends the connection. Stores the message. */
-    const judge = (frame: Framing.Frame, millis: number, iso: string): string | Refused => {
-      const token = Message.tokenOf(frame.value)
-      if (token === undefined || !(token === provenToken || Capability.matches(options.token, token))) {
-        return new Refused({ text: Message.errorTexts.unauthorized })
+    )
+    const overrun = yield* Deferred.make<never, Refused>()
+    const ends: Array<() => void> = []
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        for (const end of ends) end()
+      })
+    )
+    const link: protocol2.Link2 = {
+      meter,
+      push: outbox.push,
+      pushLater: (reply) => {
+        // What is dropped here is remembered: the sender gets it when it asks again over a connection that it reads.
+        if (outbox.isBlocked() && outbox.size() >= limits.maxUnreadBytes) {
+          Deferred.doneUnsafe(overrun, Exit.fail(new Refused({ text: undefined, reason: "timeout" })))
+          return
+        }
+        outbox.push(reply)
+        outbox.wake()
+      },
+      now: () => clock.currentTimeMillisUnsafe(),
+      onEnd: (run) => {
+        ends.push(run)
+      },
+      admit: () => {
+        const admitted = admit()
+        if (admitted) deadline.authenticated()
+        return admitted
       }
-      const decoded = Message.decodeResult(frame.value)
-      if (Result.isFailure(decoded)) return new Refused({ text: Message.errorTexts.invalidFrame })
-      if (provenToken === undefined) {
-        if (!admit()) return new Refused({ text: undefined })
-        provenToken = token
-        deadline.authenticated()
-      }
-      if (decoded.success.type === "ping") return Message.replies.pong(options.socketPath, iso)
-      const message = Message.withoutToken(decoded.success)
-      const stored = inbox.offerUnsafe(
-        { message, sender: { address: message.from, verified: false }, bytes: frame.bytes },
-        millis
-      )
-      return Result.isSuccess(stored)
-        ? Message.replies.ack(stored.success.id, iso)
-        : new Refused({ text: Message.errorTexts.inboxFull })
     }
+    // Chosen by the first frame. Only this fiber touches it.
+    let session: Session | undefined
+    const begin = (first: Framing.Frame): Session =>
+      protocol2.isHello(first)
+        ? protocol2.make(options, services, link)
+        : options.protocol1 === false
+        ? protocol1.refuse
+        : protocol1.make(options, inbox, link)
 
     const answer = Effect.fnUntraced(function*(frames: ReadonlyArray<Framing.Frame>) {
       const millis = clock.currentTimeMillisUnsafe()
-      const iso = DateTime.formatIso(DateTime.makeUnsafe(millis))
-      let replies = ""
-      let bytes = 0
+      const now = { millis, iso: DateTime.formatIso(DateTime.makeUnsafe(millis)) }
       for (const frame of frames) {
-        const reply = judge(frame, millis, iso)
-        if (typeof reply !== "string") {
-          yield* write(replies)
-          return yield* reply
+        session ??= begin(frame)
+        const verdict = session.judge(frame, now)
+        const refused = Effect.isEffect(verdict) && !(verdict instanceof Refused) ? yield* verdict : verdict
+        if (refused !== undefined) {
+          yield* outbox.flush
+          return yield* refused
         }
-        replies += reply
-        bytes += Buffer.byteLength(reply)
-        if (bytes >= limits.maxUnreadBytes) {
-          yield* write(replies)
-          replies = ""
-          bytes = 0
-        }
+        if (outbox.size() >= limits.maxUnreadBytes) yield* outbox.flush
       }
-      yield* write(replies)
+      yield* outbox.flush
     })
 
     const timedPull = Effect.suspend(() => {
@@ -144,12 +178,20 @@ export const make = Effect.fnUntraced(function*(options: Options) {
         return yield* Effect.forever(pull)
       }).pipe(Effect.timeoutOption(limits.closeTimeout), Effect.asVoid)
 
-    const missed = Effect.flatMap(deadline.expired, (kind) => Effect.fail(new Refused({ text: expiredTexts[kind] })))
+    const missed = Effect.flatMap(
+      deadline.expired,
+      (kind) => Effect.fail(new Refused({ text: expiredTexts[kind], reason: "timeout" }))
+    )
 
-    yield* Effect.raceFirst(receive, missed).pipe(
+    yield* Effect.raceAllFirst([receive, missed, outbox.run, Deferred.await(overrun)]).pipe(
       Effect.catchTags({
-        FramingError: (error) => farewell(framingText(error)),
-        Refused: ({ text }) => text === undefined ? writer.write(new Socket.CloseEvent()) : farewell(text)
+        FramingError: (error) =>
+          Effect.andThen(
+            note(error.reason._tag === "FrameTooLarge" ? "too-large" : "invalid"),
+            farewell(framingText(error))
+          ),
+        Refused: ({ reason, text }) =>
+          Effect.andThen(note(reason), text === undefined ? writer.write(new Socket.CloseEvent()) : farewell(text))
       }),
       // Whatever the socket still reports, the connection has ended.
       Effect.ignore

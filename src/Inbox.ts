@@ -9,8 +9,11 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
@@ -18,6 +21,8 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { Buffer } from "node:buffer"
 import { encodeFrame, type Frame, type FramingError, makeDecoder } from "./Framing.ts"
+import * as metrics from "./internal/metrics.ts"
+import * as trace from "./internal/trace.ts"
 import { Limits, type Values } from "./Limits.ts"
 import { decodeResult, type Message, withoutToken } from "./Message.ts"
 
@@ -39,8 +44,33 @@ export interface Entry {
   readonly sender: Sender
   /** What the message counts against `maxInboxBytes`: its bytes on the wire. */
   readonly bytes: number
-  /** `waiting` until a reader takes the entry. */
-  readonly status: "waiting" | "taken"
+  /** The sender's span (W3C Trace Context), as it was sent; `consume` makes it the parent of its own. */
+  readonly traceparent: string | undefined
+  /**
+   * `waiting` until a reader takes the entry; `processing` while a handler of `consume` has it, then `processed` or
+   * `failed`.
+   */
+  readonly status: "waiting" | "taken" | "processing" | "processed" | "failed"
+  /**
+   * Answers a query, once: the first answer counts. Says whether this one was it and somebody waits for it; a message
+   * that is not a query, and a sender of protocol 1, wait for none.
+   */
+  readonly reply: (data: string) => Effect.Effect<boolean>
+}
+
+/** What became of an entry, for the sender that asked to be told. */
+export type Outcome =
+  | { readonly _tag: "Handled" }
+  | { readonly _tag: "Replied"; readonly data: string }
+  /** `answered` tells of a query whether it had its answer before. */
+  | { readonly _tag: "Failed"; readonly answered: boolean }
+
+/** A handler's value is the answer to a query, if it is a string; for other messages it is ignored. */
+export type Handler<E, R> = (entry: Entry) => Effect.Effect<string | void, E, R>
+
+export interface ConsumeOptions {
+  /** Entries handled at the same time. Default 1, which keeps the order of arrival, and so the order per sender. */
+  readonly concurrency?: number | undefined
 }
 
 /** The inbox is at a limit and the message was not stored. Taking an entry makes room. */
@@ -57,6 +87,9 @@ export interface Received {
   readonly message: Message
   readonly sender: Sender
   readonly bytes: number
+  readonly traceparent?: string | undefined
+  /** Told what becomes of the entry, at most once for each kind of outcome; must not throw. */
+  readonly onOutcome?: ((outcome: Outcome) => boolean) | undefined
 }
 
 export interface Size {
@@ -83,24 +116,54 @@ export class Inbox extends Context.Service<Inbox, {
    * `maxInboxEntries` behind misses the oldest.
    */
   readonly arrivals: Stream.Stream<Entry>
+  /**
+   * Handles entries for ever. A handler's success marks the entry processed and tells the sender that asked for it; its
+   * value answers a query. A failure or defect tells the sender `failed`, is logged, and does not stop the loop. When
+   * the loop is interrupted, what it has in hand goes back to the front of the inbox. An entry counts against the limits
+   * until it has been handled.
+   */
+  readonly consume: <E, R>(handler: Handler<E, R>, options?: ConsumeOptions) => Effect.Effect<never, never, R>
   readonly size: Effect.Effect<Size>
 }>()("effect-messaging/Inbox") {}
 
 /** The mutable part of an entry; only `make` below writes to it. */
 class StoredEntry implements Entry {
-  status: "waiting" | "taken" = "waiting"
+  status: Entry["status"] = "waiting"
   readonly id: string
   readonly message: Message
   readonly sender: Sender
   readonly bytes: number
+  readonly traceparent: string | undefined
   private readonly receivedAtMillis: number
+  readonly ordinal: number
+  readonly #onOutcome: Received["onOutcome"]
+  #settled = false
+  #replied = false
 
-  constructor(id: string, received: Received, receivedAtMillis: number) {
-    this.id = id
+  constructor(ordinal: number, received: Received, receivedAtMillis: number) {
+    this.ordinal = ordinal
+    this.id = `uds-${ordinal}`
     this.message = received.message
     this.sender = received.sender
     this.bytes = received.bytes
+    this.traceparent = received.traceparent
     this.receivedAtMillis = receivedAtMillis
+    this.#onOutcome = received.onOutcome
+  }
+
+  readonly reply = (data: string): Effect.Effect<boolean> =>
+    Effect.sync(() => {
+      if (this.#replied || this.message.type !== "query") return false
+      this.#replied = true
+      return this.#onOutcome?.({ _tag: "Replied", data }) ?? false
+    })
+
+  /** The end of its handling. A query that failed unanswered is answered by the failure. */
+  settle(succeeded: boolean): void {
+    if (this.#settled) return
+    this.#settled = true
+    this.status = succeeded ? "processed" : "failed"
+    this.#onOutcome?.(succeeded ? { _tag: "Handled" } : { _tag: "Failed", answered: this.#replied })
   }
 
   get receivedAt() {
@@ -127,6 +190,7 @@ const self: Sender = { address: undefined, verified: true }
 /** The inbox lives as long as the scope; then `arrivals` end. Reads `maxInboxEntries` and `maxInboxBytes`. */
 export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.gen(function*() {
   const limits = yield* Limits
+  const meter = yield* metrics.make
   // One queue for each subscriber of `arrivals`, there as long as it listens. A PubSub would do, but when published to
   // synchronously it drops the newest for a subscriber that is behind, where the oldest matter least.
   const subscribers = new Set<Queue.Queue<Entry, Cause.Done>>()
@@ -143,29 +207,40 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
   let entries: Array<StoredEntry | undefined> = []
   let head = 0
   let bytes = 0
+  // Entries in the hands of `consume`: they count, and do not wait.
+  let processing = 0
   let nextId = 1
+  const measure = () => meter.inbox(entries.length - head + processing, bytes)
+
+  // Opening the latch runs whoever waits, there and then. Not inside the caller, which is a connection's frame loop: the
+  // reply comes before the application.
+  const wakeReaders = () => {
+    queueMicrotask(() => {
+      if (entries.length > head) filled.openUnsafe()
+    })
+  }
 
   const offerUnsafe = (received: Received, now: number): Result.Result<Entry, InboxFull> => {
-    if (entries.length - head >= limits.maxInboxEntries) {
+    if (entries.length - head + processing >= limits.maxInboxEntries) {
       return Result.fail(new InboxFull({ limit: "maxInboxEntries", value: limits.maxInboxEntries }))
     }
     if (bytes + received.bytes > limits.maxInboxBytes) {
       return Result.fail(new InboxFull({ limit: "maxInboxBytes", value: limits.maxInboxBytes }))
     }
-    const entry = new StoredEntry(`uds-${nextId++}`, received, now)
+    const entry = new StoredEntry(nextId++, received, now)
     entries.push(entry)
     bytes += entry.bytes
     for (const queue of subscribers) Queue.offerUnsafe(queue, entry)
-    filled.openUnsafe()
+    measure()
+    wakeReaders()
     return Result.succeed(entry)
   }
 
-  const takeUnsafe = (): StoredEntry | undefined => {
+  /** Takes the oldest entry out of the line; it still counts. */
+  const shiftUnsafe = (): StoredEntry | undefined => {
     const entry = entries[head]
     if (entry === undefined) return undefined
     entries[head++] = undefined
-    bytes -= entry.bytes
-    entry.status = "taken"
     if (head === entries.length) {
       entries = []
       head = 0
@@ -178,10 +253,78 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
     return entry
   }
 
-  const take: Effect.Effect<Entry> = Effect.suspend(() => {
-    const entry = takeUnsafe()
-    return entry === undefined ? Effect.andThen(filled.await, take) : Effect.succeed(entry)
-  })
+  const takeUnsafe = (): StoredEntry | undefined => {
+    const entry = shiftUnsafe()
+    if (entry === undefined) return undefined
+    bytes -= entry.bytes
+    entry.status = "taken"
+    measure()
+    return entry
+  }
+
+  const waitFor = <A>(next: () => A | undefined): Effect.Effect<A> =>
+    Effect.suspend(() => {
+      const found = next()
+      return found === undefined ? Effect.andThen(filled.await, waitFor(next)) : Effect.succeed(found)
+    })
+  const take: Effect.Effect<Entry> = waitFor(takeUnsafe)
+
+  /** Hands the oldest entry to a handler, which must end with `finish`. */
+  const begin = () => {
+    const entry = shiftUnsafe()
+    if (entry === undefined) return undefined
+    processing++
+    entry.status = "processing"
+    return entry
+  }
+
+  const finish = (entry: StoredEntry, succeeded: boolean) => {
+    processing--
+    bytes -= entry.bytes
+    measure()
+    entry.settle(succeeded)
+  }
+
+  /** Back to its place among those that wait, which is at the front unless several come back. */
+  const putBack = (entry: StoredEntry) => {
+    processing--
+    entry.status = "waiting"
+    let at = head
+    for (let next = entries[at]; next !== undefined && next.ordinal < entry.ordinal; next = entries[at]) at++
+    entries.splice(at, 0, entry)
+    wakeReaders()
+  }
+
+  const handleOne = <E, R>(handler: Handler<E, R>) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function*() {
+        yield* restore(filled.await)
+        const entry = begin()
+        if (entry === undefined) return
+        // In a fiber of its own, so that a handler that cancels itself is told from a loop that is cancelled.
+        const handling = yield* Effect.suspend(() => handler(entry)).pipe(
+          Effect.tap((value) => typeof value === "string" ? entry.reply(value) : Effect.void),
+          Effect.withSpan("Inbox.consume", {
+            kind: "consumer",
+            parent: Option.getOrUndefined(trace.parse(entry.traceparent)),
+            attributes: { id: entry.id, type: entry.message.type }
+          }),
+          Effect.interruptible,
+          Effect.forkChild({ startImmediately: true })
+        )
+        const exit = yield* restore(Fiber.await(handling)).pipe(
+          Effect.onInterrupt(() =>
+            Fiber.interrupt(handling).pipe(
+              Effect.andThen(Fiber.await(handling)),
+              // It may have ended just before it could be interrupted.
+              Effect.map((exit) => Exit.hasInterrupts(exit) ? putBack(entry) : finish(entry, Exit.isSuccess(exit)))
+            )
+          )
+        )
+        finish(entry, Exit.isSuccess(exit))
+        if (Exit.isFailure(exit)) yield* Effect.logWarning(`the handler of ${entry.id} failed`, exit.cause)
+      })
+    )
 
   return Inbox.of({
     offer: Effect.fnUntraced(function*(message: Message) {
@@ -198,7 +341,13 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
     }),
     stream: Stream.fromPull(Effect.succeed(Effect.map(take, (entry) => [entry] as const))),
     arrivals: Stream.unwrap(Effect.map(subscribe, Stream.fromQueue)),
-    size: Effect.sync(() => ({ entries: entries.length - head, bytes }))
+    consume: <E, R>(handler: Handler<E, R>, options?: ConsumeOptions) =>
+      Effect.forEach(
+        Array.from({ length: options?.concurrency ?? 1 }),
+        () => Effect.forever(handleOne(handler)),
+        { concurrency: "unbounded", discard: true }
+      ) as Effect.Effect<never, never, R>,
+    size: Effect.sync(() => ({ entries: entries.length - head + processing, bytes }))
   })
 })
 

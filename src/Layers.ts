@@ -64,9 +64,11 @@ const node = (options: ClientOptions) =>
     Layer.provideMerge(settings(options))
   )
 
-const services = <E, R>(messaging: Layer.Layer<Messaging.Messaging, E, R | Inbox.Inbox>) =>
-  Layer.mergeAll(messaging, Layer.effect(Peers.Peers, Peers.make)).pipe(
-    Layer.provideMerge(Layer.effect(Inbox.Inbox, Inbox.make))
+const services = <E, R>(messaging: Layer.Layer<Messaging.Messaging, E, R | Inbox.Inbox | Peers.Peers>) =>
+  messaging.pipe(
+    Layer.provideMerge(
+      Layer.mergeAll(Layer.effect(Peers.Peers, Peers.make), Layer.effect(Inbox.Inbox, Inbox.make))
+    )
   )
 
 /**
@@ -106,12 +108,20 @@ export const config: Config.Config<Options> = Config.all({
       maxUnreadBytes: optional(Config.Int("maxUnreadBytes")),
       maxCapabilityBytes: optional(Config.Int("maxCapabilityBytes")),
       maxRemoteErrorBytes: optional(Config.Int("maxRemoteErrorBytes")),
+      maxRememberedMessages: optional(Config.Int("maxRememberedMessages")),
+      maxInFlightMessages: optional(Config.Int("maxInFlightMessages")),
+      maxInFlightBytes: optional(Config.Int("maxInFlightBytes")),
       authenticationTimeout: optional(Config.Duration("authenticationTimeout")),
       idleTimeout: optional(Config.Duration("idleTimeout")),
       frameTimeout: optional(Config.Duration("frameTimeout")),
       writeTimeout: optional(Config.Duration("writeTimeout")),
       closeTimeout: optional(Config.Duration("closeTimeout")),
       sendTimeout: optional(Config.Duration("sendTimeout")),
+      connectionTimeout: optional(Config.Duration("connectionTimeout")),
+      keepAliveInterval: optional(Config.Duration("keepAliveInterval")),
+      rememberTimeout: optional(Config.Duration("rememberTimeout")),
+      retryAfter: optional(Config.Duration("retryAfter")),
+      watchInterval: optional(Config.Duration("watchInterval")),
       probeTimeout: optional(Config.Duration("probeTimeout"))
     }),
     "limits"

@@ -30,6 +30,12 @@ export interface Values {
   readonly maxCapabilityBytes: number
   /** Bytes kept of an error text that a peer sent. Default 256. The rest is cut. */
   readonly maxRemoteErrorBytes: number
+  /** Message ids remembered, to answer a repeated message with its first ack. Default 10,000. The oldest go first. */
+  readonly maxRememberedMessages: number
+  /** Messages sent to one peer and not answered yet. Default 1,024. Beyond it `send` waits. */
+  readonly maxInFlightMessages: number
+  /** Bytes of them. Default 1,048,576, and at least `maxFrameBytes`. Beyond it `send` waits. */
+  readonly maxInFlightBytes: number
   /** From accept to the first good frame. Default 2 seconds, absolute. Then `authentication timeout`. */
   readonly authenticationTimeout: Duration.Duration
   /** Without a byte from an authenticated peer. Default 30 seconds. Then `idle timeout`. */
@@ -42,6 +48,16 @@ export interface Values {
   readonly closeTimeout: Duration.Duration
   /** One `send` or `ping`, from call to answer. Default 5 seconds, absolute. Then `Timeout`. */
   readonly sendTimeout: Duration.Duration
+  /** A connection to a peer that nobody uses. Default 10 seconds, well below the peer's `idleTimeout`. Then closed. */
+  readonly connectionTimeout: Duration.Duration
+  /** Between pings on a connection that waits for answers. Default 10 seconds. */
+  readonly keepAliveInterval: Duration.Duration
+  /** How long a message id is remembered. Default 10 minutes. */
+  readonly rememberTimeout: Duration.Duration
+  /** What a full inbox tells a sender of protocol 2 to wait. Default 100 milliseconds. */
+  readonly retryAfter: Duration.Duration
+  /** Between looks for peers that died without a word, while `Peers.changes` runs. Default 2 seconds. */
+  readonly watchInterval: Duration.Duration
   /** One connect probe for liveness. Default 3 seconds. Then the peer counts as neither alive nor dead. */
   readonly probeTimeout: Duration.Duration
 }
@@ -72,12 +88,20 @@ export const defaults: Values = {
   maxUnreadBytes: 1_048_576,
   maxCapabilityBytes: 4_096,
   maxRemoteErrorBytes: 256,
+  maxRememberedMessages: 10_000,
+  maxInFlightMessages: 1_024,
+  maxInFlightBytes: 1_048_576,
   authenticationTimeout: Duration.seconds(2),
   idleTimeout: Duration.seconds(30),
   frameTimeout: Duration.seconds(5),
   writeTimeout: Duration.seconds(5),
   closeTimeout: Duration.seconds(1),
   sendTimeout: Duration.seconds(5),
+  connectionTimeout: Duration.seconds(10),
+  keepAliveInterval: Duration.seconds(10),
+  rememberTimeout: Duration.minutes(10),
+  retryAfter: Duration.millis(100),
+  watchInterval: Duration.seconds(2),
   probeTimeout: Duration.seconds(3)
 }
 
@@ -106,7 +130,8 @@ const count = (field: string, value: number, input: unknown): Effect.Effect<numb
 /** Rules between two limits; an error names the first of the pair. */
 const order: ReadonlyArray<readonly [larger: keyof Values, smaller: keyof Values]> = [
   ["idleTimeout", "authenticationTimeout"],
-  ["maxInboxBytes", "maxFrameBytes"]
+  ["maxInboxBytes", "maxFrameBytes"],
+  ["maxInFlightBytes", "maxFrameBytes"]
 ]
 
 const amount = (value: number | Duration.Duration) => Duration.isDuration(value) ? Duration.toMillis(value) : value

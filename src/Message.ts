@@ -50,15 +50,34 @@ export const query = make("query")
 
 export const decodeResult = Schema.decodeUnknownResult(Message)
 
-/** The version that a capability file states when it has no `protocol` key. */
+/** Every frame carries the token; answers come in the order of the requests. */
 export const protocol1 = 1
+/** Both ends prove themselves once; every request has an id that its answers name. */
+export const protocol2 = 2
+
+/** What a `messageId` may be: made by the sender, unique among its messages. */
+const MessageId = Schema.String.pipe(Schema.check(Schema.isPattern(/^[\x20-\x7e]{1,64}$/)))
+export const isMessageId = Schema.is(MessageId)
 
 /** The message as the application may see it: without the token it travelled with. */
-export const withoutToken = (message: Message): Message => {
+export const withoutToken = (message: Message): Message => withoutKeys(message, ["authToken"])
+
+/** The message as the application may see it: without what protocol 2 put into `meta`. */
+export const withoutEnvelope = (message: Message): Message =>
+  withoutKeys(message, ["authToken", "messageId", "receipt", "traceparent"])
+
+const withoutKeys = (message: Message, keys: ReadonlyArray<string>): Message => {
   if (message.meta === undefined) return message
   const { meta, ...rest } = message
-  const { authToken: _, ...kept } = meta
-  return Object.keys(kept).length === 0 ? rest : { ...rest, meta: kept }
+  const kept: { [key: string]: Schema.Json } = {}
+  let isEmpty = true
+  for (const key of Object.keys(meta)) {
+    const value = meta[key]
+    if (value === undefined || keys.includes(key)) continue
+    kept[key] = value
+    isEmpty = false
+  }
+  return isEmpty ? rest : { ...rest, meta: kept }
 }
 
 /** The token a parsed frame carries as its own `meta.authToken`, if that is a string at all. */
@@ -77,6 +96,7 @@ export const errorTexts = {
   idleTimeout: "idle timeout",
   frameTimeout: "frame timeout",
   inboxFull: "inbox full",
+  failed: "failed",
   frameTooLarge: (maxBytes: number, bytesSeen: number) => `NDJSON frame exceeded ${maxBytes} bytes (${bytesSeen})`
 } as const
 
@@ -88,4 +108,30 @@ export const replies = {
   ack: (id: string, ts: string) => `{"type":"response","data":"ok","ts":"${ts}","meta":{"id":"${id}"}}\n`,
   pong: (from: string, ts: string) => `{"type":"pong","from":${JSON.stringify(from)},"ts":"${ts}"}\n`,
   error: (text: string, ts: string) => `{"type":"error","data":${JSON.stringify(text)},"ts":"${ts}"}\n`
+} as const
+
+/**
+ * What a server says in protocol 2, each a whole frame with its LF. A reply to a request names its `messageId`; an
+ * answer to a query names it as `inReplyTo`.
+ */
+export const replies2 = {
+  challenge: (nonce: string, proof: string) => `{"type":"challenge","nonce":"${nonce}","proof":"${proof}"}\n`,
+  ack: (id: string, messageId: string, duplicate: boolean, ts: string) =>
+    `{"type":"response","data":"ok","ts":"${ts}","meta":{"id":"${id}","messageId":${JSON.stringify(messageId)}` +
+    `${duplicate ? ",\"duplicate\":true" : ""}}}\n`,
+  pong: (from: string, messageId: string, ts: string) =>
+    `{"type":"pong","from":${JSON.stringify(from)},"ts":"${ts}","meta":{"messageId":${JSON.stringify(messageId)}}}\n`,
+  full: (messageId: string, retryAfterMillis: number, ts: string) =>
+    `{"type":"error","data":"${errorTexts.inboxFull}","ts":"${ts}","meta":{"messageId":${JSON.stringify(messageId)},` +
+    `"retryAfter":${retryAfterMillis}}}\n`,
+  handled: (messageId: string, ts: string) =>
+    `{"type":"response","data":"handled","ts":"${ts}","meta":{"messageId":${JSON.stringify(messageId)}}}\n`,
+  failed: (messageId: string, ts: string) =>
+    `{"type":"error","data":"${errorTexts.failed}","ts":"${ts}","meta":{"messageId":${JSON.stringify(messageId)}}}\n`,
+  answer: (data: string, inReplyTo: string, ts: string) =>
+    `{"type":"response","data":${JSON.stringify(data)},"ts":"${ts}","meta":{"inReplyTo":${
+      JSON.stringify(inReplyTo)
+    }}}\n`,
+  noAnswer: (inReplyTo: string, ts: string) =>
+    `{"type":"error","data":"${errorTexts.failed}","ts":"${ts}","meta":{"inReplyTo":${JSON.stringify(inReplyTo)}}}\n`
 } as const

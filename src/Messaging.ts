@@ -20,14 +20,21 @@ import * as Connection from "./Connection.ts"
 import { Host } from "./Host.ts"
 import type { Inbox } from "./Inbox.ts"
 import { exportVariable } from "./internal/exportedVariable.ts"
+import type { Identity } from "./internal/greeting.ts"
+import * as metrics from "./internal/metrics.ts"
+import type { Until } from "./internal/peerLink.ts"
 import * as peerPool from "./internal/peerPool.ts"
 import { Limits } from "./Limits.ts"
-import type { Message } from "./Message.ts"
+import { type Message, query } from "./Message.ts"
 import { InvalidMessage, MessagingError } from "./MessagingError.ts"
 import { Namespace } from "./Namespace.ts"
+import { Peers } from "./Peers.ts"
 import { type Listener, type ListenError, Transport } from "./Transport.ts"
 
-/** A peer to reach: the text of an address, a socket path, or anything that has one, such as a listed peer. */
+/**
+ * A peer to reach: the text of an address, a socket path, the name of a live peer if only one has it, or anything that
+ * has a socket path, such as a listed peer.
+ */
 export type To = string | { readonly socketPath: string }
 
 /** The peer's word that it has stored the message. */
@@ -37,21 +44,35 @@ export interface Receipt {
   readonly id: Option.Option<string>
 }
 
-export interface SendOptions {
+export interface AskOptions {
   /** From call to answer, absolute. Default: the limit `sendTimeout`, 5 seconds. */
   readonly timeout?: Duration.Input | undefined
+  /** Whether to try again, when the peer says, while its inbox is full and the deadline allows. Default false. */
+  readonly retryWhenFull?: boolean | undefined
+}
+
+export interface SendOptions extends AskOptions {
+  /** What to wait for: `stored` in the peer's inbox, or `handled` by its handler. Default `stored`. */
+  readonly until?: "stored" | "handled" | undefined
 }
 
 export class Messaging extends Context.Service<Messaging, {
   /** Where this endpoint listens; none for a client. */
   readonly address: Option.Option<Address.Address>
   /**
-   * Resolves when the peer has stored the message in its inbox. The message carries this endpoint's path as `from`
-   * unless it has one. Fails with `MessagingError`, whose reason says whether the message may have been stored.
+   * Resolves when the peer has stored the message in its inbox or, with `until: "handled"`, when its handler has
+   * succeeded. The message carries this endpoint's path as `from` unless it has one. A message whose connection is lost
+   * is sent again within the deadline, and stored once; to a protocol 1 peer it is not. Fails with `MessagingError`,
+   * whose reason says whether the message may have been stored.
    */
   readonly send: (to: To, message: Message, options?: SendOptions) => Effect.Effect<Receipt, MessagingError>
-  /** The time from call to answer of a ping, the connect included. Stores nothing. Fails with `MessagingError`. */
-  readonly ping: (to: To, options?: SendOptions) => Effect.Effect<Duration.Duration, MessagingError>
+  /**
+   * Sends a query and resolves to the answer of the peer's handler. Fails with `MessagingError`: `HandlerFailed` when
+   * the handler did, `NotSupported` for a protocol 1 peer, and at once when the peer dies.
+   */
+  readonly ask: (to: To, query: string | Message, options?: AskOptions) => Effect.Effect<string, MessagingError>
+  /** The time from call to answer of a ping. Stores nothing. Fails with `MessagingError`. */
+  readonly ping: (to: To, options?: AskOptions) => Effect.Effect<Duration.Duration, MessagingError>
 }>()("effect-messaging/Messaging") {}
 
 export interface Options {
@@ -59,44 +80,68 @@ export interface Options {
   readonly socketPath?: string | undefined
   /** Shown to people who list peers. */
   readonly name?: string | undefined
+  /** Whether clients of protocol 1 are served. Default true. */
+  readonly protocol1?: boolean | undefined
 }
 
 const fail = (reason: MessagingError["reason"]) => new MessagingError({ reason })
 
-const makeSender = Effect.fnUntraced(function*(address: Option.Option<Address.Address>) {
-  const client = yield* Client.make
+/** Sends for an endpoint, or for a client that has none. Connections last as long as the scope. */
+const makeSender = Effect.fnUntraced(function*(own: Identity | undefined) {
+  const client = yield* Client.make(own)
+  const peers = yield* Peers
   const host = yield* Host
   const limits = yield* Limits
 
-  const target = (to: To) =>
-    Effect.fromResult(Address.parse(typeof to === "string" ? to : `${to?.socketPath ?? ""}`, host.platform)).pipe(
-      Effect.mapBoth({ onSuccess: ({ socketPath }) => socketPath, onFailure: ({ reason }) => fail(reason) })
-    )
+  const target = (to: To): Effect.Effect<string, MessagingError> =>
+    typeof to === "string" && Address.isName(to)
+      ? Effect.mapBoth(peers.named(to), {
+        onSuccess: ({ socketPath }) => socketPath,
+        onFailure: (error) => error._tag === "NameNotUnique" ? fail(error) : Client.fromCapability(to)(error)
+      })
+      : Effect.mapBoth(
+        Effect.fromResult(Address.parse(typeof to === "string" ? to : `${to?.socketPath ?? ""}`, host.platform)),
+        {
+          onSuccess: ({ socketPath }) => socketPath,
+          onFailure: ({ reason }) => fail(reason)
+        }
+      )
 
-  const own = Option.getOrUndefined(address)?.socketPath
   /** A caller without types may pass anything; what cannot be read cannot be sent. */
-  const withFrom = (message: Message) =>
+  const withFrom = (read: () => Message) =>
     Effect.try({
-      try: (): Message => own === undefined || message.from !== undefined ? message : { ...message, from: own },
+      try: (): Message => {
+        const message = read()
+        const isSigned = own === undefined || message.type === "ping" || message.from !== undefined
+        return isSigned ? message : { ...message, from: own.socketPath }
+      },
       catch: () => fail(new InvalidMessage({ problem: "one of its properties throws when it is read" }))
     })
 
-  const request = Effect.fnUntraced(function*(to: To, message: Message, options: SendOptions | undefined) {
+  const request = Effect.fnUntraced(function*(to: To, read: () => Message, until: Until, options?: AskOptions) {
     const socketPath = yield* target(to)
-    const reply = yield* client.request(socketPath, message, options?.timeout ?? limits.sendTimeout)
-    return { socketPath, reply }
+    const answer = client.request(socketPath, yield* withFrom(read), {
+      until,
+      timeout: options?.timeout ?? limits.sendTimeout,
+      retryWhenFull: options?.retryWhenFull ?? false
+    })
+    const { data, id } = yield* Effect.trackDuration(answer, metrics.sendDuration)
+    return { socketPath, id, data }
   })
 
   return Messaging.of({
-    address,
+    address: Option.map(Option.fromNullishOr(own), ({ socketPath }) => ({ socketPath })),
     send: Effect.fn("Messaging.send")(function*(to, message, options) {
-      const { reply, socketPath } = yield* request(to, yield* withFrom(message), options)
-      const id = reply.meta?.["id"]
-      return { socketPath, id: typeof id === "string" ? Option.some(id) : Option.none() }
+      const { id, socketPath } = yield* request(to, () => message, options?.until ?? "stored", options)
+      return { socketPath, id }
+    }),
+    ask: Effect.fn("Messaging.ask")(function*(to, question, options) {
+      const read = (): Message => typeof question === "string" ? query(question) : { ...question, type: "query" }
+      return (yield* request(to, read, "answered", options)).data
     }),
     ping: Effect.fn("Messaging.ping")(function*(to, options) {
       const before = yield* Clock.monotonicTimeNanos
-      yield* request(to, { type: "ping" }, options)
+      yield* request(to, () => ({ type: "ping" }), "pong", options)
       return Duration.nanos((yield* Clock.monotonicTimeNanos) - before)
     })
   })
@@ -142,7 +187,7 @@ const listen: (
 export const make: (options?: Options) => Effect.Effect<
   Messaging["Service"],
   Address.AddressError | ListenError | CapabilityError,
-  Scope.Scope | Capability | Inbox | Transport
+  Scope.Scope | Capability | Inbox | Peers | Transport
 > = Effect.fnUntraced(function*(options: Options = {}) {
   const capability = yield* Capability
   const host = yield* Host
@@ -153,17 +198,21 @@ export const make: (options?: Options) => Effect.Effect<
   const { token } = yield* capability.publish(socketPath, { name: options.name })
   yield* exportVariable(host.environment, environmentVariable, socketPath)
 
-  const pool = peerPool.make(limits)
-  const connection = yield* Connection.make({ socketPath, token })
+  const pool = peerPool.make(limits, yield* metrics.make)
+  const connection = yield* Connection.make({ socketPath, token, protocol1: options.protocol1 })
   yield* listener.run((socket) => pool.run((admit) => connection(socket, admit))).pipe(
     Effect.tapCause((cause) => Effect.logError("the endpoint stopped accepting connections", cause)),
     Effect.forkScoped({ startImmediately: true })
   )
-  return yield* makeSender(Option.some({ socketPath }))
+  return yield* makeSender({ socketPath, token })
 })
 
 /** An endpoint that only sends: no socket, no file, no environment variable. */
-export const makeClient: Effect.Effect<Messaging["Service"], never, Capability | Transport> = makeSender(Option.none())
+export const makeClient: Effect.Effect<
+  Messaging["Service"],
+  never,
+  Capability | Peers | Transport | Scope.Scope
+> = makeSender(undefined)
 
 export const layer = (options?: Options) => Layer.effect(Messaging, make(options))
 

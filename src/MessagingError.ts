@@ -10,6 +10,20 @@ import { InvalidMessage } from "./Framing.ts"
 
 export { InvalidAddress, InvalidMessage, PathTooLong }
 
+/** No live endpoint, or more than one, has the name. `candidates` are the names there are, or the paths that share it. */
+export class NameNotUnique extends Schema.TaggedError<NameNotUnique>()("NameNotUnique", {
+  name: Schema.String,
+  problem: Schema.Literals(["unknown", "ambiguous"]),
+  candidates: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    const list = this.candidates.length === 0 ? "none" : this.candidates.join(", ")
+    return this.problem === "unknown"
+      ? `no live peer is named ${JSON.stringify(this.name)}; there are: ${list}`
+      : `several live peers are named ${JSON.stringify(this.name)}: ${list}; give one's address`
+  }
+}
+
 const doubt = (mayBeStored: boolean) => mayBeStored ? "the message may have been stored" : "the message was not sent"
 
 /** No capability file names the path. The peer never published it, or has ended. */
@@ -97,6 +111,23 @@ export class ConnectionLost extends Schema.TaggedError<ConnectionLost>()("Connec
   }
 }
 
+/** The peer has stored the message, and its handler failed. */
+export class HandlerFailed extends Schema.TaggedError<HandlerFailed>()("HandlerFailed", { socketPath: Schema.String }) {
+  override get message() {
+    return `the peer at ${this.socketPath} has the message, but its handler failed`
+  }
+}
+
+/** The peer speaks protocol 1, which has no answers and no receipts. Nothing was sent. */
+export class NotSupported extends Schema.TaggedError<NotSupported>()("NotSupported", {
+  socketPath: Schema.String,
+  what: Schema.String
+}) {
+  override get message() {
+    return `the peer at ${this.socketPath} speaks protocol 1, which has no ${this.what}`
+  }
+}
+
 /** The peer refused for another reason, in its own words, escaped and at most `maxRemoteErrorBytes` long. */
 export class Rejected extends Schema.TaggedError<Rejected>()("Rejected", {
   socketPath: Schema.String,
@@ -120,6 +151,7 @@ export class InvalidReply extends Schema.TaggedError<InvalidReply>()("InvalidRep
 export class MessagingError extends Schema.TaggedError<MessagingError>()("MessagingError", {
   reason: Schema.Union([
     InvalidAddress,
+    NameNotUnique,
     PathTooLong,
     InvalidMessage,
     MessageTooLarge,
@@ -131,6 +163,8 @@ export class MessagingError extends Schema.TaggedError<MessagingError>()("Messag
     InboxFull,
     Timeout,
     ConnectionLost,
+    HandlerFailed,
+    NotSupported,
     Rejected,
     InvalidReply
   ])

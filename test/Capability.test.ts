@@ -76,7 +76,7 @@ describe("Capability", () => {
         assert.deepStrictEqual(Object.entries(stored(file(host))), [
           ["socketPath", socketPath],
           ["authToken", Redacted.value(token)],
-          ["protocol", 1],
+          ["protocol", 2],
           ["pid", host.pid],
           ["startedAt", "2023-11-14T22:13:20.000Z"],
           ["name", "build"],

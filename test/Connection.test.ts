@@ -306,8 +306,8 @@ describe("Connection", () => {
             recordFiberEnd: () => alive.fibers--
           })
         )
-        // The session, both sides of its race, and the deadlines' sleep.
-        assert.deepStrictEqual(alive, { fibers: 3, timers: 1 })
+        // The session, the four sides of its race, and the deadlines' sleep.
+        assert.deepStrictEqual(alive, { fibers: 5, timers: 1 })
         yield* peer.write(data)
         yield* peer.line
         yield* peer.hangUp

@@ -109,7 +109,7 @@ describe("Peers", () => {
         const { startedAt, ...rest } = peer
         assert.deepStrictEqual(rest, {
           socketPath,
-          protocol: 1,
+          protocol: 2,
           pid: Option.fromNullishOr(child.pid),
           name: Option.some("build"),
           cwd: Option.some(setup.host.tmpdir)

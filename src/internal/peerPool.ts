@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { Values } from "../Limits.ts"
+import type { Meter } from "./metrics.ts"
 
 export interface PeerPool {
   /**
@@ -15,7 +16,10 @@ export interface PeerPool {
   readonly run: (connection: (admit: () => boolean) => Effect.Effect<void>) => Effect.Effect<void>
 }
 
-export const make = (limits: Pick<Values, "maxPeers" | "maxUnauthenticatedPeers">): PeerPool => {
+export const make = (
+  limits: Pick<Values, "maxPeers" | "maxUnauthenticatedPeers">,
+  meter?: Meter
+): PeerPool => {
   // Both written in synchronous steps of the connections' own fibers. A set keeps the order of arrival.
   const unproven = new Set<Fiber.Fiber<unknown, unknown>>()
   let proven = 0
@@ -33,16 +37,20 @@ export const make = (limits: Pick<Values, "maxPeers" | "maxUnauthenticatedPeers"
         }
         let admitted = false
         unproven.add(fiber)
+        meter?.connected("unauthenticated", 1)
         const admit = () => {
           if (proven >= limits.maxPeers) return false
           unproven.delete(fiber)
           admitted = true
           proven++
+          meter?.connected("unauthenticated", -1)
+          meter?.connected("authenticated", 1)
           return true
         }
         const leave = Effect.sync(() => {
           unproven.delete(fiber)
           if (admitted) proven--
+          meter?.connected(admitted ? "authenticated" : "unauthenticated", -1)
         })
         return Effect.ensuring(connection(admit), leave)
       })

@@ -128,7 +128,7 @@ describe("effect-messaging", () => {
         pid: endpoint.child.pid,
         name: "me",
         directory: root.replace(/\/$/, ""),
-        protocol: 1
+        protocol: 2
       })
       assert.include((yield* run(home, ["peers"])).stdout[0], `${address}  pid ${endpoint.child.pid}  name me`)
     }))
@@ -191,7 +191,8 @@ describe("effect-messaging", () => {
     { args: ["bogus"], code: 2, says: "bogus" },
     { args: ["send", "x"], code: 2, says: `no target: give --to ADDRESS, or set ${variable}` },
     { args: ["ping", "--to", "/x", "--timeout", "soon"], code: 2, says: "give one like 500ms, 5s or 1m" },
-    { args: ["send", "--to", "relative", "x"], code: 1, says: "is not absolute" },
+    { args: ["send", "--to", "./relative", "x"], code: 1, says: "is not absolute" },
+    { args: ["send", "--to", "nobody", "x"], code: 1, says: "no live peer is named \"nobody\"" },
     { args: ["send", "--to", "/nobody/here", "x"], code: 1, says: "no peer at /nobody/here" },
     { args: ["ping", "--to", `/${"x".repeat(200)}`], code: 1, says: "is 201 bytes long, and this platform allows 107" },
     { args: ["listen", "--socket-path", "/tmp/x.sock"], code: 1, says: "/tmp is not private" }

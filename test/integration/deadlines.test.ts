@@ -11,6 +11,8 @@ import * as Message from "../../src/Message.ts"
 import * as Messaging from "../../src/Messaging.ts"
 import { MessagingError, Timeout } from "../../src/MessagingError.ts"
 import { Transport } from "../../src/Transport.ts"
+import { nodeNetwork } from "../utils/endpoints.ts"
+import { client1, memoryNetwork1, nodeNetwork1 } from "../utils/protocol1.ts"
 import { connectRaw } from "../utils/rawPeer.ts"
 import { withTempHost } from "../utils/tempHost.ts"
 
@@ -52,8 +54,12 @@ const error = (text: string, millis: number) =>
 
 const message = Message.text("anybody?")
 
-const unanswered = (socketPath: string) =>
-  new MessagingError({ reason: new Timeout({ socketPath, mayBeStored: true }) })
+type Protocol = 1 | 2
+const protocols: ReadonlyArray<{ readonly protocol: Protocol }> = [{ protocol: 1 }, { protocol: 2 }]
+
+/** Protocol 1 has sent the message by then; protocol 2 has only said hello. */
+const unanswered = (socketPath: string, protocol: Protocol) =>
+  new MessagingError({ reason: new Timeout({ socketPath, mayBeStored: protocol === 1 }) })
 
 describe("deadlines of a real socket", () => {
   it.effect("accept a first frame just before the authentication deadline", () =>
@@ -104,10 +110,11 @@ describe("the deadline of a send", () => {
     const socketPath = "/run/mute/messaging.sock"
 
     /** Something that listens and is published, and an endpoint that can send to it. */
-    const setup = Effect.gen(function*() {
+    const setup = Effect.fnUntraced(function*(protocol: Protocol) {
       const listener = yield* (yield* Transport).listen({ socketPath })
       yield* (yield* Capability.Capability).publish(socketPath)
-      const sender = Context.get(yield* Layer.build(Layers.layerMemory()), Messaging.Messaging)
+      const layer = protocol === 1 ? client1(memoryNetwork1) : Layers.layerMemory()
+      const sender = Context.get(yield* Layer.build(layer), Messaging.Messaging)
       return { listener, sender }
     })
 
@@ -130,40 +137,56 @@ describe("the deadline of a send", () => {
         deadline: 700,
         call: (_: Messaging.Messaging["Service"]) => _.send(socketPath, message, { timeout: "700 millis" })
       }
-    ])("ends $what to a listener that never answers, and not before", ({ call, deadline }) =>
-      Effect.gen(function*() {
-        const { sender } = yield* setup
-        const failure = yield* pendingUntil(call(sender), deadline)
-        assert.deepStrictEqual(failure, unanswered(socketPath))
-      }).pipe(Effect.provide(Layers.memoryNetwork)))
+    ].flatMap((row) => protocols.map(({ protocol }) => ({ ...row, protocol }))))(
+      "ends $what to a listener that never answers, by protocol $protocol, and not before",
+      ({ call, deadline, protocol }) =>
+        Effect.gen(function*() {
+          const { sender } = yield* setup(protocol)
+          const failure = yield* pendingUntil(call(sender), deadline)
+          assert.deepStrictEqual(failure, unanswered(socketPath, protocol))
+        }).pipe(Effect.provide(Layers.memoryNetwork))
+    )
 
-    it.effect.each([
-      { what: "blank lines", frame: "\n" },
-      { what: "other frames", frame: `{"type":"text","data":"wait"}\n` },
-      { what: "parts of one frame", frame: " " }
-    ])("is not moved by a listener that drips $what", ({ frame }) =>
-      Effect.gen(function*() {
-        const { listener, sender } = yield* setup
-        yield* Effect.forkScoped(listener.run((socket) =>
-          Effect.scoped(Effect.flatMap(socket.writer, (writer) =>
-            Effect.repeat(writer.write(frame), Schedule.spaced("400 millis"))))
-        ))
-        const failure = yield* pendingUntil(sender.send(socketPath, message), 5000)
-        assert.deepStrictEqual(failure, unanswered(socketPath))
-      }).pipe(Effect.provide(Layers.memoryNetwork)))
+    it.effect.each<{ readonly protocol: Protocol; readonly what: string; readonly frame: string }>([
+      { protocol: 1, what: "blank lines", frame: "\n" },
+      { protocol: 1, what: "other frames", frame: `{"type":"text","data":"wait"}\n` },
+      { protocol: 1, what: "parts of one frame", frame: " " },
+      { protocol: 2, what: "blank lines", frame: "\n" },
+      { protocol: 2, what: "parts of one frame", frame: " " }
+    ])(
+      "is not moved by a listener that drips $what, by protocol $protocol",
+      ({ frame, protocol }) =>
+        Effect.gen(function*() {
+          const { listener, sender } = yield* setup(protocol)
+          yield* Effect.forkScoped(listener.run((socket) =>
+            Effect.scoped(
+              Effect.flatMap(
+                socket.writer,
+                (writer) => Effect.repeat(writer.write(frame), Schedule.spaced("400 millis"))
+              )
+            )
+          ))
+          const failure = yield* pendingUntil(sender.send(socketPath, message), 5000)
+          assert.deepStrictEqual(failure, unanswered(socketPath, protocol))
+        }).pipe(Effect.provide(Layers.memoryNetwork))
+    )
 
-    it.effect("hangs up on the listener", () =>
-      Effect.gen(function*() {
-        const { listener, sender } = yield* setup
-        const hungUp = yield* Deferred.make<void>()
-        yield* Effect.forkScoped(listener.run((socket) =>
-          Effect.scoped(Effect.flatMap(Socket.readerBytes(socket), (pull) => Effect.ignore(Effect.forever(pull)))).pipe(
-            Effect.ensuring(Deferred.succeed(hungUp, undefined))
-          )
-        ))
-        yield* pendingUntil(sender.send(socketPath, message), 5000)
-        yield* Deferred.await(hungUp)
-      }).pipe(Effect.provide(Layers.memoryNetwork)))
+    it.effect.each(protocols)(
+      "hangs up on the listener, by protocol $protocol",
+      ({ protocol }) =>
+        Effect.gen(function*() {
+          const { listener, sender } = yield* setup(protocol)
+          const hungUp = yield* Deferred.make<void>()
+          yield* Effect.forkScoped(listener.run((socket) =>
+            Effect.scoped(Effect.flatMap(Socket.readerBytes(socket), (pull) => Effect.ignore(Effect.forever(pull))))
+              .pipe(
+                Effect.ensuring(Deferred.succeed(hungUp, undefined))
+              )
+          ))
+          yield* pendingUntil(sender.send(socketPath, message), 5000)
+          yield* Deferred.await(hungUp)
+        }).pipe(Effect.provide(Layers.memoryNetwork))
+    )
   })
 
   /** A server of `node:net` alone that tells when bytes arrive and never answers. */
@@ -188,21 +211,25 @@ describe("the deadline of a send", () => {
     return { received: Deferred.await(received) }
   })
 
-  it.effect("ends a send to a real server that never answers, and not before", () =>
-    withTempHost((host) =>
-      Effect.gen(function*() {
-        const socketPath = path.join(host.tmpdir, "mute.sock")
-        const { received } = yield* listenMute(socketPath)
-        yield* (yield* Capability.Capability).publish(socketPath)
-        const sender = Context.get(yield* Layer.build(Layers.layerClient()), Messaging.Messaging)
-        const sending = yield* Effect.forkChild(Effect.flip(sender.send(socketPath, message)))
-        yield* received
-        yield* TestClock.adjust("4999 millis")
-        assert.isUndefined(sending.pollUnsafe())
-        yield* TestClock.adjust("1 millis")
-        assert.deepStrictEqual(yield* Fiber.join(sending), unanswered(socketPath))
-      }).pipe(
-        Effect.provide(Layer.provide(Layer.effect(Capability.Capability, Capability.make), NodeFileSystem.layer))
+  it.effect.each(protocols)(
+    "ends a send to a real server that never answers, by protocol $protocol, and not before",
+    ({ protocol }) =>
+      withTempHost((host) =>
+        Effect.gen(function*() {
+          const socketPath = path.join(host.tmpdir, "mute.sock")
+          const { received } = yield* listenMute(socketPath)
+          yield* Effect.provide(
+            Effect.flatMap(Capability.Capability, (capability) => capability.publish(socketPath)),
+            protocol === 1 ? nodeNetwork1 : nodeNetwork
+          )
+          const sender = Context.get(yield* Layer.build(Layers.layerClient()), Messaging.Messaging)
+          const sending = yield* Effect.forkChild(Effect.flip(sender.send(socketPath, message)))
+          yield* received
+          yield* TestClock.adjust("4999 millis")
+          assert.isUndefined(sending.pollUnsafe())
+          yield* TestClock.adjust("1 millis")
+          assert.deepStrictEqual(yield* Fiber.join(sending), unanswered(socketPath, protocol))
+        })
       )
-    ))
+  )
 })

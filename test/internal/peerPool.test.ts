@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Redacted } from "effect"
+import * as Capability from "../../src/Capability.ts"
 import * as Connection from "../../src/Connection.ts"
 import * as Inbox from "../../src/Inbox.ts"
 import * as peerPool from "../../src/internal/peerPool.ts"
@@ -151,7 +152,8 @@ describe("peerPool", () => {
     const makeServer = Effect.gen(function*() {
       const inbox = yield* Inbox.make
       const connection = yield* Connection.make({ socketPath, token: Redacted.make(token) }).pipe(
-        Effect.provideService(Inbox.Inbox, inbox)
+        Effect.provideService(Inbox.Inbox, inbox),
+        Effect.provideService(Capability.Capability, yield* Capability.makeMemory)
       )
       const pool = peerPool.make(defaults)
       const connect = Effect.gen(function*() {

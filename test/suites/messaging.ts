@@ -11,6 +11,8 @@ import * as Messaging from "../../src/Messaging.ts"
 import { InboxFull, MessagingError, PeerNotFound } from "../../src/MessagingError.ts"
 
 export interface Kit {
+  /** What the capabilities of the endpoints say. */
+  readonly protocol: 1 | 2
   readonly test: Vitest.Tester<Scope.Scope>
   /** What the endpoints of one test share: a network, or a host. */
   readonly around: <A, E>(body: Effect.Effect<A, E, Scope.Scope>) => Effect.Effect<A, E, Scope.Scope>
@@ -31,7 +33,7 @@ const texts = (entries: ReadonlyArray<Inbox.Entry>) => entries.map(({ message })
 
 const names = (from: string, count: number) => Array.from({ length: count }, (_, n) => `${from} ${n}`)
 
-export const messagingSuite = (name: string, { around, layer, layerClient, test }: Kit) => {
+export const messagingSuite = (name: string, { around, layer, layerClient, protocol, test }: Kit) => {
   /** An endpoint that lives as long as the test, or until it is closed. */
   const endpoint = Effect.fnUntraced(function*(options?: Layers.Options) {
     const scope = yield* Scope.fork(yield* Scope.Scope)
@@ -84,16 +86,24 @@ export const messagingSuite = (name: string, { around, layer, layerClient, test 
         assert.deepStrictEqual(texts(yield* bob.inbox.drain), sent)
       }))
 
-    check("delivers the message without a token, from an unverified sender", () =>
-      Effect.gen(function*() {
-        const [alice, bob] = [yield* endpoint(), yield* endpoint()]
-        yield* alice.send(bob.socketPath, Message.query("when?", { ts: "then", meta: { n: [1, null] } }))
-        const { message, sender } = yield* bob.inbox.take
-        assert.deepStrictEqual({ message, sender }, {
-          message: { type: "query", data: "when?", from: alice.socketPath, ts: "then", meta: { n: [1, null] } },
-          sender: { address: alice.socketPath, verified: false }
+    // What only protocol 2 can prove, and only protocol 2 can say.
+    const [verified, retryAfter] = protocol === 2
+      ? [true, Option.some(Duration.millis(100))]
+      : [false, Option.none()]
+
+    check(
+      `delivers the message without a token, from ${verified ? "a verified" : "an unverified"} sender`,
+      () =>
+        Effect.gen(function*() {
+          const [alice, bob] = [yield* endpoint(), yield* endpoint()]
+          yield* alice.send(bob.socketPath, Message.query("when?", { ts: "then", meta: { n: [1, null] } }))
+          const { message, sender } = yield* bob.inbox.take
+          assert.deepStrictEqual({ message, sender }, {
+            message: { type: "query", data: "when?", from: alice.socketPath, ts: "then", meta: { n: [1, null] } },
+            sender: { address: alice.socketPath, verified }
+          })
         })
-      }))
+    )
 
     check("delivers a message without meta without one", () =>
       Effect.gen(function*() {
@@ -114,8 +124,19 @@ export const messagingSuite = (name: string, { around, layer, layerClient, test 
       Effect.gen(function*() {
         const [alice, bob] = [yield* endpoint(), yield* endpoint()]
         yield* alice.send(bob.socketPath, Message.text("hello", { from: "/somebody/else" }))
-        assert.deepStrictEqual((yield* bob.inbox.take).sender, { address: "/somebody/else", verified: false })
+        assert.strictEqual((yield* bob.inbox.take).message.from, "/somebody/else")
       }))
+
+    check(
+      `takes for the sender who ${verified ? "has proved itself, whatever the message" : "the message"} states`,
+      () =>
+        Effect.gen(function*() {
+          const [alice, bob] = [yield* endpoint(), yield* endpoint()]
+          yield* alice.send(bob.socketPath, Message.text("hello", { from: "/somebody/else" }))
+          const address = verified ? alice.socketPath : "/somebody/else"
+          assert.deepStrictEqual((yield* bob.inbox.take).sender, { address, verified })
+        })
+    )
 
     check("pings a peer", () =>
       Effect.gen(function*() {
@@ -211,7 +232,7 @@ export const messagingSuite = (name: string, { around, layer, layerClient, test 
           const [alice, bob] = [yield* endpoint(), yield* endpoint({ limits: { maxInboxEntries: 1 } })]
           yield* alice.send(bob.socketPath, Message.text("a"))
           const error = yield* Effect.flip(alice.send(bob.socketPath, Message.text("b")))
-          const reason = new InboxFull({ socketPath: bob.socketPath, retryAfter: Option.none() })
+          const reason = new InboxFull({ socketPath: bob.socketPath, retryAfter })
           assert.deepStrictEqual(error, new MessagingError({ reason }))
         }))
 

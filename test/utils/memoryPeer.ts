@@ -4,6 +4,7 @@
  */
 import { Effect, Redacted } from "effect"
 import { Socket } from "effect/socket"
+import * as Capability from "../../src/Capability.ts"
 import * as Connection from "../../src/Connection.ts"
 import * as Inbox from "../../src/Inbox.ts"
 import * as MemoryTransport from "../../src/MemoryTransport.ts"
@@ -89,24 +90,43 @@ export const ack = (n: number, millis = 0) =>
   `{"type":"response","data":"ok","ts":"${instant(millis)}","meta":{"id":"uds-${n}"}}`
 export const error = (data: string, millis = 0) => `{"type":"error","data":"${data}","ts":"${instant(millis)}"}`
 
-export interface ServeOptions {
-  readonly admit?: (() => boolean) | undefined
+export interface EndpointOptions {
+  /** Where the capabilities of senders are looked up. Default: none is published. */
+  readonly capability?: Capability.Capability["Service"] | undefined
   /** The path of the endpoint under test. */
   readonly path?: string | undefined
+  readonly protocol1?: boolean | undefined
+}
+
+export interface ConnectOptions {
+  readonly admit?: (() => boolean) | undefined
   /** What stands between the connection and the pair. */
   readonly through?: ((socket: Socket.Socket) => Socket.Socket) | undefined
 }
 
-/** A connection under test, waiting for its first byte, and the peer it serves. The limits are those in scope. */
-export const serve = Effect.fnUntraced(
-  function*({ admit = () => true, path = socketPath, through }: ServeOptions = {}) {
+export interface ServeOptions extends EndpointOptions, ConnectOptions {}
+
+/** What serves connections under test, all with one inbox. The limits are those in scope. */
+export const makeEndpoint = Effect.fnUntraced(
+  function*({ capability, path = socketPath, protocol1 }: EndpointOptions = {}) {
     const inbox = yield* Inbox.make
-    const connection = yield* Connection.make({ socketPath: path, token: Redacted.make(token) }).pipe(
-      Effect.provideService(Inbox.Inbox, inbox)
+    const connection = yield* Connection.make({ socketPath: path, token: Redacted.make(token), protocol1 }).pipe(
+      Effect.provideService(Inbox.Inbox, inbox),
+      Effect.provideService(Capability.Capability, capability ?? (yield* Capability.makeMemory))
     )
-    const peer = yield* connectMemory
-    const socket = through === undefined ? peer.socket : through(peer.socket)
-    const session = yield* Effect.forkScoped(connection(socket, admit), { startImmediately: true })
-    return { inbox, peer, session }
+    /** A connection, waiting for its first byte, and the peer it serves. */
+    const connect = Effect.fnUntraced(function*({ admit = () => true, through }: ConnectOptions = {}) {
+      const peer = yield* connectMemory
+      const socket = through === undefined ? peer.socket : through(peer.socket)
+      const session = yield* Effect.forkScoped(connection(socket, admit), { startImmediately: true })
+      return { peer, session }
+    })
+    return { inbox, connect }
   }
 )
+
+/** One connection of an endpoint of its own. */
+export const serve = Effect.fnUntraced(function*(options: ServeOptions = {}) {
+  const { connect, inbox } = yield* makeEndpoint(options)
+  return { inbox, ...(yield* connect(options)) }
+})

@@ -1,0 +1,67 @@
+/** The client's half of protocol 2's handshake: the server proves itself before anything but a nonce is sent. */
+import * as Effect from "effect/Effect"
+import type * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import type * as Socket from "effect/socket/Socket"
+import type * as Framing from "../Framing.ts"
+import * as Handshake from "../Handshake.ts"
+import * as Message from "../Message.ts"
+import { ConnectionLost, MessagingError, PeerUntrusted, Unauthorized } from "../MessagingError.ts"
+
+/** An endpoint as its capability file describes it. */
+export interface Identity {
+  readonly socketPath: string
+  readonly token: Redacted.Redacted<string>
+}
+
+const fail = (reason: MessagingError["reason"]) => new MessagingError({ reason })
+
+/** Frames as they arrive, batch by batch. Belongs to the one fiber that reads the connection. */
+export const makeReader = (
+  pull: Effect.Effect<ReadonlyArray<Uint8Array>, Socket.SocketError>,
+  decoder: Framing.Decoder
+): Effect.Effect<ReadonlyArray<Framing.Frame>, Socket.SocketError | Framing.FramingError> =>
+  Effect.gen(function*() {
+    const frames: Array<Framing.Frame> = []
+    while (frames.length === 0) {
+      const chunks = yield* pull
+      let problem: Framing.FramingError | undefined
+      for (const chunk of chunks) problem ??= decoder.push(chunk, frames)
+      if (problem !== undefined && frames.length === 0) return yield* problem
+    }
+    return frames
+  })
+
+/**
+ * Says hello and judges the challenge. Answers with what was proved and the frames that came behind it. Fails with
+ * `PeerUntrusted` when the peer does not prove that it knows `peer.token`; it has then learned a nonce and `from`.
+ */
+export const greet = Effect.fnUntraced(function*(
+  peer: Identity,
+  from: string | undefined,
+  read: Effect.Effect<ReadonlyArray<Framing.Frame>, Socket.SocketError | Framing.FramingError>,
+  write: (text: string) => Effect.Effect<void, Socket.SocketError>
+) {
+  const { socketPath } = peer
+  const clientNonce = Handshake.newNonce()
+  yield* write(`${JSON.stringify({ type: "hello", protocol: Message.protocol2, nonce: clientNonce, from })}\n`)
+  const [first, ...rest] = yield* read
+  const challenge = Handshake.decodeChallenge(first?.value)
+  if (Result.isFailure(challenge)) {
+    const refusal = Message.decodeResult(first?.value)
+    const text = Result.isSuccess(refusal) && refusal.success.type === "error" ? refusal.success.data : undefined
+    return yield* text === Message.errorTexts.unauthorized
+      ? fail(new Unauthorized({ socketPath }))
+      : fail(new PeerUntrusted({ socketPath, problem: "it did not answer the handshake" }))
+  }
+  const { nonce: serverNonce, proof } = challenge.success
+  const transcript: Handshake.Transcript = { path: socketPath, from, clientNonce, serverNonce }
+  if (!Handshake.isProof(Handshake.prove("server", peer.token, transcript), proof)) {
+    return yield* fail(new PeerUntrusted({ socketPath, problem: "it could not prove that it knows its own token" }))
+  }
+  return { transcript, rest }
+}, (greeting, { socketPath }) =>
+  Effect.catchTags(greeting, {
+    SocketError: () => Effect.fail(fail(new ConnectionLost({ socketPath, mayBeStored: false }))),
+    FramingError: () => Effect.fail(fail(new PeerUntrusted({ socketPath, problem: "it did not answer the handshake" })))
+  }))

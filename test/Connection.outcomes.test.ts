@@ -1,0 +1,389 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Effect, Fiber, References } from "effect"
+import type { Socket } from "effect/socket"
+import { TestClock } from "effect/testing"
+import type * as Inbox from "../src/Inbox.ts"
+import { defaults, Limits } from "../src/Limits.ts"
+import { makeEndpoint, neverRead } from "./utils/memoryPeer.ts"
+import {
+  ack2,
+  answer,
+  duplicate,
+  failed,
+  full,
+  handled,
+  noAnswer,
+  query,
+  request,
+  serveProven2,
+  shake,
+  withReceipt
+} from "./utils/protocol2.ts"
+
+const withLimits = (overrides: Partial<typeof defaults>) => Effect.provideService(Limits, { ...defaults, ...overrides })
+
+const dataOf = (entries: ReadonlyArray<Inbox.Entry>) => entries.map(({ message }) => message.data)
+
+/** Handles what arrives until the test ends; what its handler does wrong is not logged. */
+const handling = <E>({ inbox }: { readonly inbox: Inbox.Inbox["Service"] }, handler: Inbox.Handler<E, never>) =>
+  inbox.consume(handler).pipe(
+    Effect.provideService(References.MinimumLogLevel, "None"),
+    Effect.forkScoped({ startImmediately: true })
+  )
+
+/** An endpoint to which peers connect and prove themselves, each perhaps with a path. */
+const makeProving = Effect.gen(function*() {
+  const { connect, inbox } = yield* makeEndpoint()
+  return {
+    inbox,
+    connect: Effect.fnUntraced(function*(from?: string) {
+      const served = yield* connect()
+      yield* shake(served.peer, { from })
+      return served
+    })
+  }
+})
+
+/** Reads as many replies as are asked for. */
+const lines = ({ line }: { readonly line: Effect.Effect<string | undefined> }, count: number) =>
+  Effect.replicateEffect(line, count)
+
+describe("Connection, protocol 2", () => {
+  describe("a repeated message", () => {
+    it.effect("gets the first ack, marked, and is stored once", () =>
+      Effect.gen(function*() {
+        const { inbox, peer } = yield* serveProven2()
+        yield* peer.write(request("a") + request("b") + request("a") + request("a", { data: "other" }))
+        assert.deepStrictEqual(yield* lines(peer, 4), [
+          ack2(1, "a"),
+          ack2(2, "b"),
+          duplicate(1, "a"),
+          duplicate(1, "a")
+        ])
+        assert.deepStrictEqual(dataOf(yield* inbox.drain), ["a", "b"])
+      }))
+
+    it.effect("is known on another connection of its sender", () =>
+      Effect.gen(function*() {
+        const { connect, inbox } = yield* makeProving
+        const first = yield* connect("/run/alice.sock")
+        yield* first.peer.write(request("a"))
+        assert.strictEqual(yield* first.peer.line, ack2(1, "a"))
+        yield* first.peer.hangUp
+        const second = yield* connect("/run/alice.sock")
+        yield* second.peer.write(request("a"))
+        assert.strictEqual(yield* second.peer.line, duplicate(1, "a"))
+        assert.deepStrictEqual(dataOf(yield* inbox.drain), ["a"])
+      }))
+
+    it.effect("is not known from another sender", () =>
+      Effect.gen(function*() {
+        const { connect, inbox } = yield* makeProving
+        const peers = [yield* connect("/run/alice.sock"), yield* connect("/run/bob.sock"), yield* connect()]
+        for (const [n, { peer }] of peers.entries()) {
+          yield* peer.write(request("a"))
+          assert.strictEqual(yield* peer.line, ack2(n + 1, "a"))
+        }
+        assert.deepStrictEqual(dataOf(yield* inbox.drain), ["a", "a", "a"])
+      }))
+
+    it.effect("is known after it was taken, and while the inbox is full", () =>
+      Effect.gen(function*() {
+        const { inbox, peer } = yield* serveProven2()
+        yield* peer.write(request("a"))
+        assert.strictEqual(yield* peer.line, ack2(1, "a"))
+        yield* inbox.take
+        yield* peer.write(request("b") + request("a") + request("c"))
+        assert.deepStrictEqual(yield* lines(peer, 3), [ack2(2, "b"), duplicate(1, "a"), full("c")])
+      }).pipe(withLimits({ maxInboxEntries: 1 })))
+
+    it.effect("is stored when the first try was refused", () =>
+      Effect.gen(function*() {
+        const { inbox, peer } = yield* serveProven2()
+        yield* peer.write(request("a") + request("b"))
+        assert.deepStrictEqual(yield* lines(peer, 2), [ack2(1, "a"), full("b")])
+        yield* inbox.take
+        yield* peer.write(request("b") + request("b"))
+        assert.deepStrictEqual(yield* lines(peer, 2), [ack2(2, "b"), duplicate(2, "b")])
+      }).pipe(withLimits({ maxInboxEntries: 1 })))
+
+    it.effect("is forgotten, the oldest first, beyond maxRememberedMessages", () =>
+      Effect.gen(function*() {
+        const { inbox, peer } = yield* serveProven2()
+        yield* peer.write(["a", "b", "c", "b", "a"].map((id) => request(id)).join(""))
+        assert.deepStrictEqual(yield* lines(peer, 5), [
+          ack2(1, "a"),
+          ack2(2, "b"),
+          ack2(3, "c"),
+          duplicate(2, "b"),
+          ack2(4, "a")
+        ])
+        assert.deepStrictEqual(dataOf(yield* inbox.drain), ["a", "b", "c", "a"])
+      }).pipe(withLimits({ maxRememberedMessages: 2 })))
+
+    it.effect("is known just before rememberTimeout", () =>
+      Effect.gen(function*() {
+        const { peer } = yield* serveProven2()
+        yield* peer.write(request("a"))
+        yield* peer.line
+        yield* TestClock.adjust("19999 millis")
+        yield* peer.write(request("a"))
+        assert.strictEqual(yield* peer.line, duplicate(1, "a", 19_999))
+      }).pipe(withLimits({ rememberTimeout: Duration.seconds(20) })))
+
+    it.effect("is forgotten at rememberTimeout, which a repetition does not move", () =>
+      Effect.gen(function*() {
+        const { peer } = yield* serveProven2()
+        yield* peer.write(request("a"))
+        yield* peer.line
+        yield* TestClock.adjust("19 seconds")
+        yield* peer.write(request("a"))
+        assert.strictEqual(yield* peer.line, duplicate(1, "a", 19_000))
+        yield* TestClock.adjust("1 second")
+        yield* peer.write(request("a"))
+        assert.strictEqual(yield* peer.line, ack2(2, "a", 20_000))
+      }).pipe(withLimits({ rememberTimeout: Duration.seconds(20) })))
+  })
+
+  describe("receipts", () => {
+    it.effect("say handled after the ack, also when the handler takes no time", () =>
+      Effect.gen(function*() {
+        const served = yield* serveProven2()
+        yield* handling(served, () => Effect.void)
+        yield* served.peer.write(withReceipt("a"))
+        assert.deepStrictEqual(yield* lines(served.peer, 2), [ack2(1, "a"), handled("a")])
+      }))
+
+    it.effect("wait for the handler", () =>
+      Effect.gen(function*() {
+        const served = yield* serveProven2()
+        yield* handling(served, () => Effect.sleep("3 seconds"))
+        yield* served.peer.write(withReceipt("a"))
+        assert.strictEqual(yield* served.peer.line, ack2(1, "a"))
+        yield* TestClock.adjust("3 seconds")
+        assert.strictEqual(yield* served.peer.line, handled("a", 3000))
+      }))
+
+    it.effect.each([
+      { what: "fails", handler: () => Effect.fail("no") },
+      { what: "dies", handler: () => Effect.die("no") },
+      {
+        what: "throws",
+        handler: () => {
+          throw new Error("no")
+        }
+      }
+    ])("say failed, and no more, when the handler $what", ({ handler }) =>
+      Effect.gen(function*() {
+        const served = yield* serveProven2()
+        yield* handling<string>(served, handler)
+        yield* served.peer.write(withReceipt("a"))
+        assert.deepStrictEqual(yield* lines(served.peer, 2), [ack2(1, "a"), failed("a")])
+      }))
+
+    it.effect.each([
+      { what: "no receipt", data: request("a") },
+      { what: "a receipt of another kind", data: request("a", { meta: { receipt: "read" } }) }
+    ])("are not sent for $what", ({ data }) =>
+      Effect.gen(function*() {
+        const served = yield* serveProven2()
+        yield* handling(served, () => Effect.void)
+        yield* served.peer.write(data)
+        yield* served.peer.line
+        yield* served.peer.write(withReceipt("b"))
+        assert.deepStrictEqual(yield* lines(served.peer, 2), [ack2(2, "b"), handled("b")])
+      }))
+
+    it.effect("go to the connection that asks again after the first has died", () =>
+      Effect.gen(function*() {
+        const { connect, inbox } = yield* makeProving
+        const first = yield* connect("/run/alice.sock")
+        yield* first.peer.write(withReceipt("a"))
+        assert.strictEqual(yield* first.peer.line, ack2(1, "a"))
+        yield* first.peer.hangUp
+        yield* Fiber.join(first.session)
+        const { peer } = yield* connect("/run/alice.sock")
+        yield* peer.write(withReceipt("a"))
+        assert.strictEqual(yield* peer.line, duplicate(1, "a"))
+        yield* handling({ inbox }, () => Effect.void)
+        assert.strictEqual(yield* peer.line, handled("a"))
+      }))
+
+    it.effect("are told again when the message was handled while its sender had no connection", () =>
+      Effect.gen(function*() {
+        const { connect, inbox } = yield* makeProving
+        const first = yield* connect("/run/alice.sock")
+        yield* first.peer.write(withReceipt("a"))
+        yield* first.peer.line
+        yield* first.peer.hangUp
+        yield* Fiber.join(first.session)
+        yield* handling({ inbox }, () => Effect.fail("no"))
+        yield* Effect.repeat(inbox.size, { until: ({ entries }) => entries === 0 })
+        const { peer } = yield* connect("/run/alice.sock")
+        yield* peer.write(withReceipt("a"))
+        assert.deepStrictEqual(yield* lines(peer, 2), [duplicate(1, "a"), failed("a")])
+      }))
+  })
+
+  describe("answers", () => {
+    it.effect("name the query, in the order in which they are given", () =>
+      Effect.gen(function*() {
+        const { inbox, peer } = yield* serveProven2()
+        yield* peer.write(query("a") + query("b"))
+        const [a, b] = [yield* inbox.take, yield* inbox.take]
+        assert.deepStrictEqual(yield* lines(peer, 2), [ack2(1, "a"), ack2(2, "b")])
+        assert.isTrue(yield* b.reply("to b"))
+        assert.isTrue(yield* a.reply("to a"))
+        assert.deepStrictEqual(yield* lines(peer, 2), [answer("to b", "b"), answer("to a", "a")])
+      }))
+
+    it.effect("are what the handler of a query gives, before its receipt", () =>
+      Effect.gen(function*() {
+        const served = yield* serveProven2()
+        yield* handling(served, ({ message }) => Effect.succeed(`${message.data}!`))
+        yield* served.peer.write(query("a", { receipt: "handled" }))
+        assert.deepStrictEqual(yield* lines(served.peer, 3), [ack2(1, "a"), answer("a!", "a"), handled("a")])
+      }))
+
+    it.effect("are not made of what the handler of another message gives", () =>
+      Effect.gen(function*() {
+        const served = yield* serveProven2()
+        yield* handling(served, () => Effect.succeed("lost"))
+        yield* served.peer.write(withReceipt("a"))
+        assert.deepStrictEqual(yield* lines(served.peer, 2), [ack2(1, "a"), handled("a")])
+      }))
+
+    it.effect("count once: the first", () =>
+      Effect.gen(function*() {
+        const served = yield* serveProven2()
+        const replies: Array<boolean> = []
+        yield* handling(served, (entry) =>
+          Effect.gen(function*() {
+            for (const data of ["first", "second"]) replies.push(yield* entry.reply(data))
+            return "third"
+          }))
+        yield* served.peer.write(query("a", { receipt: "handled" }))
+        assert.deepStrictEqual(yield* lines(served.peer, 3), [ack2(1, "a"), answer("first", "a"), handled("a")])
+        assert.isFalse(replies[1])
+      }))
+
+    it.effect("say failed when the handler fails, with a receipt too if it was asked for", () =>
+      Effect.gen(function*() {
+        const served = yield* serveProven2()
+        yield* handling(served, () => Effect.fail("no"))
+        yield* served.peer.write(query("a") + query("b", { receipt: "handled" }))
+        assert.deepStrictEqual(
+          (yield* lines(served.peer, 5)).sort(),
+          [
+            ack2(1, "a"),
+            noAnswer("a"),
+            ack2(2, "b"),
+            failed("b"),
+            noAnswer("b")
+          ].sort()
+        )
+      }))
+
+    it.effect("are not followed by another when the handler fails after its answer", () =>
+      Effect.gen(function*() {
+        const served = yield* serveProven2()
+        yield* handling(served, (entry) => Effect.andThen(entry.reply("yes"), Effect.fail("no")))
+        yield* served.peer.write(query("a"))
+        assert.deepStrictEqual(yield* lines(served.peer, 2), [ack2(1, "a"), answer("yes", "a")])
+        yield* served.peer.write(query("b"))
+        assert.deepStrictEqual(yield* lines(served.peer, 2), [ack2(2, "b"), answer("yes", "b")])
+      }))
+
+    it.effect("go to the connection that asks again, with what is known already", () =>
+      Effect.gen(function*() {
+        const { connect, inbox } = yield* makeProving
+        const first = yield* connect("/run/alice.sock")
+        yield* first.peer.write(query("a"))
+        yield* first.peer.line
+        yield* first.peer.hangUp
+        yield* Fiber.join(first.session)
+        assert.isFalse(yield* (yield* inbox.take).reply("yes"))
+        const { peer } = yield* connect("/run/alice.sock")
+        yield* peer.write(query("a"))
+        assert.deepStrictEqual(yield* lines(peer, 2), [duplicate(1, "a"), answer("yes", "a")])
+      }))
+
+    it.effect("are never frames that the protocol has no room for", () =>
+      Effect.gen(function*() {
+        const served = yield* serveProven2()
+        yield* handling(served, () => Effect.succeed("x".repeat(70_000)))
+        yield* served.peer.write(query("a"))
+        for (const line of yield* lines(served.peer, 2)) assert.isAtMost(Buffer.byteLength(line ?? ""), 65_536)
+      }))
+  })
+
+  describe("a peer that does not read its answers", () => {
+    /** Reads what is written until told to stop; from then on a write leaves its text and does not finish. */
+    const stoppable = (written: Array<string>) => {
+      let stopped = false
+      const through = (socket: Socket.Socket): Socket.Socket => {
+        const stuck = neverRead(written)(socket)
+        return {
+          ...socket,
+          writer: Effect.map(Effect.all([socket.writer, stuck.writer]), ([reading, unread]) => ({
+            ...reading,
+            write: (chunk) => stopped ? unread.write(chunk) : reading.write(chunk)
+          }))
+        }
+      }
+      return { through, stop: () => void (stopped = true) }
+    }
+
+    it.effect("is cut at the write deadline, and not before", () =>
+      Effect.gen(function*() {
+        const written: Array<string> = []
+        const { stop, through } = stoppable(written)
+        const { inbox, peer, session } = yield* serveProven2({ through })
+        yield* peer.write(query("a"))
+        yield* peer.line
+        stop()
+        yield* (yield* inbox.take).reply("yes")
+        yield* TestClock.adjust("4999 millis")
+        assert.isUndefined(session.pollUnsafe())
+        yield* TestClock.adjust("1 millis")
+        yield* Fiber.join(session)
+        assert.deepStrictEqual(written, [`${answer("yes", "a")}\n`])
+      }))
+
+    it.effect("is cut at once when more than maxUnreadBytes wait for it", () =>
+      Effect.gen(function*() {
+        const written: Array<string> = []
+        const { stop, through } = stoppable(written)
+        const { inbox, peer, session } = yield* serveProven2({ through })
+        yield* peer.write(Array.from({ length: 100 }, (_, n) => query(`${n}`)).join(""))
+        yield* lines(peer, 100)
+        stop()
+        const answered = yield* Effect.forEach(yield* inbox.drain, (entry) =>
+          Effect.tap(entry.reply("x".repeat(100)), () => Effect.yieldNow))
+        yield* Fiber.join(session)
+        assert.strictEqual(answered.length, 100)
+        assert.isAtMost(
+          answered.filter((told) =>
+            told
+          ).length * 100,
+          1000 + 2 * 200
+        )
+        assert.isAtMost(written.join("").length, 1000 + 2 * 200)
+      }).pipe(withLimits({ maxUnreadBytes: 1000 })))
+
+    it.effect("does not keep others from their answers", () =>
+      Effect.gen(function*() {
+        const { stop, through } = stoppable([])
+        const { connect, inbox } = yield* makeEndpoint()
+        const [deaf, other] = [yield* connect({ through }), yield* connect()]
+        yield* shake(deaf.peer, { from: "/run/deaf.sock" })
+        yield* shake(other.peer, { from: "/run/other.sock" })
+        yield* deaf.peer.write(query("a"))
+        yield* deaf.peer.line
+        stop()
+        yield* handling({ inbox }, () => Effect.succeed("yes"))
+        yield* other.peer.write(query("b"))
+        assert.deepStrictEqual(yield* lines(other.peer, 2), [ack2(2, "b"), answer("yes", "b")])
+      }))
+  })
+})

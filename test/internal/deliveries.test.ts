@@ -1,0 +1,114 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Duration } from "effect"
+import type { Outcome } from "../../src/Inbox.ts"
+import * as deliveriesOf from "../../src/internal/deliveries.ts"
+
+const make = (limits: { readonly count?: number; readonly bytes?: number } = {}) =>
+  deliveriesOf.make({
+    maxRememberedMessages: limits.count ?? 100,
+    maxInboxBytes: limits.bytes ?? 100,
+    rememberTimeout: Duration.minutes(10)
+  })
+
+const delivery = (ackId: string, rememberedAt = 0): deliveriesOf.Delivery => ({
+  ackId,
+  rememberedAt,
+  listener: undefined,
+  outcomes: []
+})
+
+const age = Duration.toMillis(Duration.minutes(10))
+
+const handled: Outcome = { _tag: "Handled" }
+const replied = (data: string): Outcome => ({ _tag: "Replied", data })
+
+describe("deliveries", () => {
+  it("finds a message by its sender and its id", () => {
+    const deliveries = make()
+    const stored = delivery("uds-1")
+    deliveries.remember("/alice", "m1", stored)
+    assert.strictEqual(deliveries.find("/alice", "m1", 0), stored)
+    assert.isUndefined(deliveries.find("/alice", "m2", 0))
+    assert.isUndefined(deliveries.find("/bob", "m1", 0))
+    assert.isUndefined(deliveries.find("", "m1", 0))
+  })
+
+  it("forgets the oldest beyond the count", () => {
+    const deliveries = make({ count: 2 })
+    for (const n of [1, 2, 3]) deliveries.remember("/alice", `m${n}`, delivery(`uds-${n}`))
+    const found = [1, 2, 3].map((n) => deliveries.find("/alice", `m${n}`, 0)?.ackId)
+    assert.deepStrictEqual(found, [undefined, "uds-2", "uds-3"])
+  })
+
+  it("counts the messages of all senders together", () => {
+    const deliveries = make({ count: 1 })
+    deliveries.remember("/alice", "m1", delivery("uds-1"))
+    deliveries.remember("/bob", "m1", delivery("uds-2"))
+    assert.isUndefined(deliveries.find("/alice", "m1", 0))
+    assert.strictEqual(deliveries.find("/bob", "m1", 0)?.ackId, "uds-2")
+  })
+
+  it("forgets a message when its time is over, not before", () => {
+    const deliveries = make()
+    deliveries.remember("/alice", "m1", delivery("uds-1", 5))
+    assert.strictEqual(deliveries.find("/alice", "m1", 5 + age - 1)?.ackId, "uds-1")
+    assert.isUndefined(deliveries.find("/alice", "m1", 5 + age))
+  })
+
+  it("keeps the younger when the older are forgotten by age", () => {
+    const deliveries = make()
+    deliveries.remember("/alice", "m1", delivery("uds-1", 0))
+    deliveries.remember("/alice", "m2", delivery("uds-2", 1))
+    assert.strictEqual(deliveries.find("/alice", "m2", age)?.ackId, "uds-2")
+  })
+
+  it("tells the connection that listens, and says that it has", () => {
+    const deliveries = make()
+    const heard: Array<Outcome> = []
+    const stored: deliveriesOf.Delivery = { ...delivery("uds-1"), listener: (outcome) => heard.push(outcome) }
+    assert.isTrue(deliveries.settle(stored, replied("because")))
+    assert.isTrue(deliveries.settle(stored, handled))
+    assert.deepStrictEqual(heard, [replied("because"), handled])
+  })
+
+  it("keeps outcomes for a sender that comes back, and says that nobody listens", () => {
+    const deliveries = make()
+    const stored = delivery("uds-1")
+    deliveries.remember("/alice", "m1", stored)
+    assert.isFalse(deliveries.settle(stored, replied("because")))
+    assert.isFalse(deliveries.settle(stored, handled))
+    assert.deepStrictEqual(deliveries.find("/alice", "m1", 0)?.outcomes, [replied("because"), handled])
+  })
+
+  it("forgets the oldest answers beyond the size, and remembers their messages", () => {
+    const deliveries = make({ bytes: 10 })
+    const [first, second, third] = [delivery("uds-1"), delivery("uds-2"), delivery("uds-3")]
+    for (const stored of [first, second, third]) deliveries.remember("/alice", stored.ackId, stored)
+    deliveries.settle(first, replied("12345"))
+    deliveries.settle(second, replied("12345"))
+    assert.deepStrictEqual(first.outcomes, [replied("12345")])
+    deliveries.settle(third, replied("1"))
+    assert.deepStrictEqual([first.outcomes, second.outcomes, third.outcomes], [[], [replied("12345")], [replied("1")]])
+    assert.strictEqual(deliveries.find("/alice", "uds-1", 0), first)
+  })
+
+  it("keeps the newest answer whatever its size", () => {
+    const deliveries = make({ bytes: 10 })
+    const [first, second] = [delivery("uds-1"), delivery("uds-2")]
+    deliveries.settle(first, replied("1"))
+    deliveries.settle(second, replied("x".repeat(11)))
+    assert.deepStrictEqual([first.outcomes.length, second.outcomes.length], [0, 1])
+  })
+
+  it("has room again for answers whose messages are forgotten", () => {
+    const deliveries = make({ bytes: 10 })
+    const old = delivery("uds-1", 0)
+    deliveries.remember("/alice", "m1", old)
+    deliveries.settle(old, replied("1234567890"))
+    deliveries.find("/alice", "m1", age)
+    const [second, third] = [delivery("uds-2"), delivery("uds-3")]
+    deliveries.settle(second, replied("12345"))
+    deliveries.settle(third, replied("12345"))
+    assert.deepStrictEqual([second.outcomes.length, third.outcomes.length], [1, 1])
+  })
+})
