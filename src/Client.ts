@@ -125,8 +125,9 @@ export const make: (
   const connect = Effect.fnUntraced(function*(socketPath: string) {
     const { protocol, token } = yield* Effect.mapError(capability.lookup(socketPath), fromCapability(socketPath))
     if (protocol < Message.protocol2) return yield* new SpeaksProtocol1({ token })
-    const socket = yield* Effect.mapError(transport.dial(socketPath), fromDial(socketPath))
-    return yield* peerLink.make(socket, { socketPath, token }, own, limits).pipe(
+    return yield* Effect.mapError(transport.dial(socketPath), fromDial(socketPath)).pipe(
+      Effect.flatMap((socket) => peerLink.make(socket, { socketPath, token }, own, limits)),
+      // The link is shared, so its making has a deadline of its own; the requests that wait for it have theirs.
       Effect.timeoutOrElse({
         duration: limits.sendTimeout,
         orElse: () => Effect.fail(fail(new ConnectionLost({ socketPath, mayBeStored: false })))

@@ -10,7 +10,9 @@ export const json = Flag.Boolean("json").pipe(
 
 export const to = Flag.String("to").pipe(
   Flag.withMetavar("ADDRESS"),
-  Flag.withDescription("The peer: uds:<path> or an absolute path. Default: the environment variable of the parent"),
+  Flag.withDescription(
+    "The peer: its name, uds:<path> or an absolute path. Default: the parent, by its environment variable"
+  ),
   Flag.optional
 )
 
