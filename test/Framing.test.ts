@@ -295,6 +295,7 @@ describe("Framing.encode", () => {
 
   it.effect("refuses what does not fit the schema", () =>
     Effect.gen(function*() {
+      // What a caller without types can pass.
       const error = yield* Effect.flip(encodeAll([{ type: "shout" } as unknown as Message]))
       assert.strictEqual(error.reason._tag, "InvalidMessage")
     }))

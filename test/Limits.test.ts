@@ -38,6 +38,7 @@ describe("Limits", () => {
     { options: { maxPeers: 1.5 }, field: "maxPeers", value: "1.5", rule: "whole number" },
     { options: { maxFrameBytes: Number.NaN }, field: "maxFrameBytes", value: "NaN", rule: "whole number" },
     {
+      // What a caller without types, or a configuration file, can pass.
       options: { maxFrameBytes: "many" as unknown as number },
       field: "maxFrameBytes",
       value: "many",

@@ -167,6 +167,19 @@ describe("Peers", () => {
   })
 
   describe("sweep", () => {
+    it.live("tells nothing of a dead socket that it may not remove, and keeps its capability", () =>
+      withPeers(Effect.fnUntraced(function*(setup) {
+        const directory = path.join(setup.host.homedir, "shared")
+        fs.mkdirSync(directory)
+        fs.chmodSync(directory, 0o755)
+        const socketPath = path.join(directory, "s")
+        yield* deadSocket(socketPath)
+        const file = plant(setup, socketPath)
+        assert.deepStrictEqual(yield* setup.peers.sweep, [])
+        assert.isTrue(fs.existsSync(file))
+        assert.isTrue(fs.lstatSync(socketPath).isSocket())
+      })))
+
     it.live("removes socket, directory and capability of a killed process", () =>
       withPeers(Effect.fnUntraced(function*(setup) {
         const { child, socketPath } = yield* startProcess(setup)

@@ -37,6 +37,11 @@ describe("pathLock", () => {
       yield* Effect.all(Array.from({ length: 8 }, () => visit), { concurrency: "unbounded", discard: true })
     }))
 
+  it("has a name on Linux that the path alone does not give away", () => {
+    const linux = { platform: "linux" } as const
+    assert.notStrictEqual(lockName("/run/s", "1-2-3", linux), lockName("/run/s", "1-2-4", linux))
+  })
+
   it.live.each([here, darwin])("leaves no file, on $platform", (host) =>
     Effect.gen(function*() {
       const directory = yield* tempDirectory
