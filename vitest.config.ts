@@ -1,11 +1,15 @@
 import { defineConfig } from "vitest/config"
 
+const isLong = process.env["MESSAGING_TEST_LONG"] === "1"
+// Real processes and sockets on a busy machine: a limit that only a hang reaches.
+const timeout = isLong ? 3_600_000 : 60_000
+
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    // Real processes and sockets on a busy machine: a limit that only a hang reaches.
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    globalSetup: ["test/utils/printSeed.ts"],
+    testTimeout: timeout,
+    hookTimeout: timeout,
     maxWorkers: 2
   }
 })
