@@ -22,8 +22,9 @@ import type { Inbox } from "./Inbox.ts"
 import { exportVariable } from "./internal/exportedVariable.ts"
 import type { Identity } from "./internal/greeting.ts"
 import * as metrics from "./internal/metrics.ts"
-import type { Until } from "./internal/peerLink.ts"
 import * as peerPool from "./internal/peerPool.ts"
+import type { Until } from "./internal/request.ts"
+import * as trace from "./internal/trace.ts"
 import { Limits } from "./Limits.ts"
 import { type Message, query } from "./Message.ts"
 import { InvalidMessage, MessagingError } from "./MessagingError.ts"
@@ -118,30 +119,37 @@ const makeSender = Effect.fnUntraced(function*(own: Identity | undefined) {
       catch: () => fail(new InvalidMessage({ problem: "one of its properties throws when it is read" }))
     })
 
-  const request = Effect.fnUntraced(function*(to: To, read: () => Message, until: Until, options?: AskOptions) {
-    const socketPath = yield* target(to)
-    const answer = client.request(socketPath, yield* withFrom(read), {
-      until,
-      timeout: options?.timeout ?? limits.sendTimeout,
-      retryWhenFull: options?.retryWhenFull ?? false
-    })
-    const { data, id } = yield* Effect.trackDuration(answer, metrics.sendDuration)
-    return { socketPath, id, data }
-  })
+  const request = (name: string, to: To, read: () => Message, until: Until, options: AskOptions | undefined) =>
+    trace.span(
+      name,
+      (traceparent) =>
+        Effect.flatMap(target(to), (socketPath) =>
+          Effect.flatMap(withFrom(read), (message) =>
+            Effect.map(
+              client.request(socketPath, message, {
+                until,
+                timeout: options?.timeout ?? limits.sendTimeout,
+                retryWhenFull: options?.retryWhenFull ?? false,
+                traceparent
+              }),
+              ({ data, id }) => ({ socketPath, id, data })
+            )))
+    )
 
   return Messaging.of({
     address: Option.map(Option.fromNullishOr(own), ({ socketPath }) => ({ socketPath })),
-    send: Effect.fn("Messaging.send")(function*(to, message, options) {
-      const { id, socketPath } = yield* request(to, () => message, options?.until ?? "stored", options)
-      return { socketPath, id }
-    }),
-    ask: Effect.fn("Messaging.ask")(function*(to, question, options) {
+    send: (to, message, options) =>
+      Effect.map(
+        request("Messaging.send", to, () => message, options?.until ?? "stored", options),
+        ({ id, socketPath }) => ({ socketPath, id })
+      ),
+    ask: (to, question, options) => {
       const read = (): Message => typeof question === "string" ? query(question) : { ...question, type: "query" }
-      return (yield* request(to, read, "answered", options)).data
-    }),
-    ping: Effect.fn("Messaging.ping")(function*(to, options) {
+      return Effect.map(request("Messaging.ask", to, read, "answered", options), ({ data }) => data)
+    },
+    ping: Effect.fnUntraced(function*(to, options) {
       const before = yield* Clock.monotonicTimeNanos
-      yield* request(to, () => ({ type: "ping" }), "pong", options)
+      yield* request("Messaging.ping", to, () => ({ type: "ping" }), "pong", options)
       return Duration.nanos((yield* Clock.monotonicTimeNanos) - before)
     })
   })

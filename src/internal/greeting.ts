@@ -20,17 +20,19 @@ const fail = (reason: MessagingError["reason"]) => new MessagingError({ reason }
 export const makeReader = (
   pull: Effect.Effect<ReadonlyArray<Uint8Array>, Socket.SocketError>,
   decoder: Framing.Decoder
-): Effect.Effect<ReadonlyArray<Framing.Frame>, Socket.SocketError | Framing.FramingError> =>
-  Effect.gen(function*() {
-    const frames: Array<Framing.Frame> = []
-    while (frames.length === 0) {
-      const chunks = yield* pull
-      let problem: Framing.FramingError | undefined
-      for (const chunk of chunks) problem ??= decoder.push(chunk, frames)
-      if (problem !== undefined && frames.length === 0) return yield* problem
-    }
-    return frames
-  })
+): Effect.Effect<ReadonlyArray<Framing.Frame>, Socket.SocketError | Framing.FramingError> => {
+  // Told after the good frames before it.
+  let problem: Framing.FramingError | undefined
+  const read: Effect.Effect<ReadonlyArray<Framing.Frame>, Socket.SocketError | Framing.FramingError> = Effect.suspend(
+    () =>
+      problem !== undefined ? Effect.fail(problem) : Effect.flatMap(pull, (chunks) => {
+        const frames: Array<Framing.Frame> = []
+        for (const chunk of chunks) problem ??= decoder.push(chunk, frames)
+        return frames.length > 0 ? Effect.succeed(frames) : read
+      })
+  )
+  return read
+}
 
 /**
  * Says hello and judges the challenge. Answers with what was proved and the frames that came behind it. Fails with

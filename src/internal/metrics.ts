@@ -3,6 +3,7 @@
  * Updated synchronously, since a message must not cost an effect for each of them.
  */
 import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 
@@ -19,8 +20,7 @@ const connections = gauge("connections", "Accepted connections, by state")
 const inboxEntries = gauge("inbox_entries", "Entries in the inbox")
 const inboxBytes = gauge("inbox_bytes", "Their bytes on the wire")
 const retries = counter("send_retries", "Messages sent again after a lost connection")
-/** From call to answer, in milliseconds. */
-export const sendDuration = Metric.timer("effect_messaging_send_duration", {
+const sendDuration = Metric.timer("effect_messaging_send_duration", {
   description: "From the call of send, ask or ping to its end"
 })
 
@@ -34,6 +34,8 @@ export interface Meter {
   readonly connected: (state: "authenticated" | "unauthenticated", change: 1 | -1) => void
   readonly inbox: (entries: number, bytes: number) => void
   readonly retried: () => void
+  /** How long a request took, in milliseconds, however it ended. */
+  readonly answered: (millis: number) => void
 }
 
 /** Counts in the registry in force where it is made. */
@@ -60,6 +62,7 @@ export const make: Effect.Effect<Meter> = Effect.contextWith((context: Context.C
       inboxEntries.updateUnsafe(entries, context)
       inboxBytes.updateUnsafe(size, context)
     },
-    retried: () => retries.updateUnsafe(1, context)
+    retried: () => retries.updateUnsafe(1, context),
+    answered: (millis) => sendDuration.updateUnsafe(Duration.millis(millis), context)
   })
 })

@@ -1,20 +1,38 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Option } from "effect"
+import { Effect, Option, Tracer } from "effect"
 import * as trace from "../../src/internal/trace.ts"
 
 const [traceId, spanId] = ["0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"]
 
 describe("trace", () => {
-  it.effect("writes the current span as parse reads it", () =>
+  it.effect("sends the caller's span along where nobody reads spans, and makes none", () =>
     Effect.gen(function*() {
-      const span = yield* Effect.currentSpan
-      const parsed = Option.flatMap(yield* trace.current, trace.parse)
-      assert.deepInclude(Option.getOrThrow(parsed), { traceId: span.traceId, spanId: span.spanId, sampled: true })
+      const outer = yield* Effect.currentSpan
+      const [traceparent, inner] = yield* trace.span("inner", (traceparent) =>
+        Effect.map(Effect.currentSpan, (span) => [traceparent, span] as const))
+      assert.strictEqual(inner, outer)
+      const parsed = Option.getOrThrow(trace.parse(traceparent))
+      assert.deepInclude(parsed, { traceId: outer.traceId, spanId: outer.spanId, sampled: true })
     }).pipe(Effect.withSpan("outer")))
 
-  it.effect("writes nothing without a span", () =>
+  it.effect("sends a span of that name along where a tracer reads it", () =>
     Effect.gen(function*() {
-      assert.isTrue(Option.isNone(yield* trace.current))
+      const spans: Array<Tracer.Span> = []
+      const tracer = Tracer.make({
+        span: (options) => {
+          const span = Tracer.nativeTracer.span(options)
+          spans.push(span)
+          return span
+        }
+      })
+      const traceparent = yield* trace.span("inner", Effect.succeed).pipe(Effect.withTracer(tracer))
+      assert.deepStrictEqual(spans.map(({ name }) => name), ["inner"])
+      assert.strictEqual(Option.getOrThrow(trace.parse(traceparent)).spanId, spans[0]?.spanId)
+    }))
+
+  it.effect("sends nothing along without a span", () =>
+    Effect.gen(function*() {
+      assert.isUndefined(yield* trace.span("inner", Effect.succeed))
     }))
 
   it("knows whether the sender samples", () => {

@@ -1,0 +1,121 @@
+/**
+ * One dialled connection of protocol 1: every frame carries the token of the target, and answers name nothing, so they
+ * are matched by order.
+ *
+ * A refusal ends such a connection together with what else is on it. A peer that keeps to the protocol has then looked
+ * at nothing behind the refused frame; one that has, and says so before it hangs up, is heard.
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
+import * as Socket from "effect/socket/Socket"
+import * as Framing from "../Framing.ts"
+import type { Values } from "../Limits.ts"
+import * as Message from "../Message.ts"
+import { ConnectionLost, InvalidReply, MessagingError, NotSupported } from "../MessagingError.ts"
+import { makeReader } from "./greeting.ts"
+import * as outboxes from "./outbox.ts"
+import { refusal } from "./refusal.ts"
+import type { Answer, Carried, End, Link, Request } from "./request.ts"
+
+/** What a protocol 1 peer has no word for. */
+const unsupported = { handled: "receipts", answered: "answers" } as const
+
+const fail = (reason: MessagingError["reason"]) => new MessagingError({ reason })
+
+/**
+ * The connection lasts as long as the scope. `encode` makes the whole frame, with the token. The token has left this
+ * process when `run` begins, so `socket` must lead to nobody else.
+ */
+export const make = Effect.fnUntraced(function*(
+  socket: Socket.Socket,
+  socketPath: string,
+  encode: (message: Message.Message) => Result.Result<string, MessagingError>,
+  limits: Values
+): Effect.fn.Return<Link, MessagingError, Scope.Scope> {
+  const pull = yield* Effect.mapError(
+    Socket.readerBytes(socket),
+    () => fail(new ConnectionLost({ socketPath, mayBeStored: false }))
+  )
+  const writer = yield* socket.writer
+  const read = makeReader(pull, Framing.makeDecoder(limits))
+  const outbox = outboxes.make(writer.write)
+  // Written and not answered, oldest first; also those that nobody waits for any more, since they will be answered.
+  const unanswered: Array<Request> = []
+
+  const run = ({ inFlight, proceed, settle }: Carried): Effect.Effect<End> => {
+    const answer = (exit: Exit.Exit<Answer, MessagingError>) => {
+      const request = unanswered.shift()
+      if (request !== undefined && inFlight.get(request.messageId) === request) settle(request, exit)
+    }
+    // Whether the one error of a connection has come. What follows it is only said by peers that read on.
+    let refused = false
+    const refuse = (text: string): End | undefined => {
+      if (text === Message.errorTexts.unauthorized) {
+        return { _tag: "Distrusted", error: refusal(socketPath, text, {}, limits) }
+      }
+      refused = true
+      answer(Exit.fail(refusal(socketPath, text, {}, limits)))
+      return undefined
+    }
+    const receive = (batch: ReadonlyArray<Framing.Frame>): End | undefined => {
+      for (const { value } of batch) {
+        const reply = Message.decodeResult(value)
+        if (Result.isFailure(reply)) continue
+        const { data = "", meta, type } = reply.success
+        if (type === "response" || (type === "pong" && unanswered[0]?.until === "pong")) {
+          const id = meta?.["id"]
+          answer(Exit.succeed({ id: typeof id === "string" ? Option.some(id) : Option.none(), data }))
+        } else if (type === "error" && !refused) {
+          const end = refuse(data)
+          if (end !== undefined) return end
+        }
+      }
+      if (!refused) proceed()
+      return undefined
+    }
+
+    const readOn: Effect.Effect<End> = Effect.matchEffect(read, {
+      onSuccess: (batch) => {
+        const wasRefused = refused
+        const end = receive(batch)
+        if (end !== undefined) return Effect.succeed(end)
+        // The peer hangs up now. It gets no longer for that than we would give it.
+        return refused && !wasRefused
+          ? Effect.timeoutOrElse(readOn, {
+            duration: limits.closeTimeout,
+            orElse: () => Effect.succeed<End>({ _tag: "Refused" })
+          })
+          : readOn
+      },
+      onFailure: (error) =>
+        Effect.sync((): End => {
+          if (refused) return { _tag: "Refused" }
+          if (error._tag === "FramingError") {
+            answer(Exit.fail(fail(new InvalidReply({ socketPath, problem: error.message }))))
+          }
+          return { _tag: "Lost" }
+        })
+    })
+    // A write that fails shows in the reading too, behind what the peer still had to say.
+    return Effect.raceFirst(readOn, Effect.andThen(Effect.ignore(outbox.run), Effect.never))
+  }
+
+  return {
+    isRepeatable: false,
+    backlog: outbox.size,
+    submit: (request, { settle }) => {
+      if (request.until === "handled" || request.until === "answered") {
+        return settle(request, Exit.fail(fail(new NotSupported({ socketPath, what: unsupported[request.until] }))))
+      }
+      const frame = encode(request.message)
+      if (Result.isFailure(frame)) return settle(request, Exit.fail(frame.failure))
+      unanswered.push(request)
+      outbox.push(frame.success)
+      outbox.wake()
+    },
+    run
+  }
+})

@@ -1,0 +1,141 @@
+/**
+ * One dialled connection of protocol 2, shared by every fiber that talks to the peer: many requests in flight, one write
+ * for all that have gathered, each answer matched by the id it names.
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import * as Socket from "effect/socket/Socket"
+import * as Framing from "../Framing.ts"
+import * as Handshake from "../Handshake.ts"
+import type { Values } from "../Limits.ts"
+import * as Message from "../Message.ts"
+import { ConnectionLost, MessagingError } from "../MessagingError.ts"
+import { greet, type Identity, makeReader } from "./greeting.ts"
+import * as outboxes from "./outbox.ts"
+import { refusal } from "./refusal.ts"
+import type { Carried, End, Link } from "./request.ts"
+
+const fail = (reason: MessagingError["reason"]) => new MessagingError({ reason })
+
+const stringOf = (value: unknown) => typeof value === "string" ? value : undefined
+const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null
+
+/**
+ * Proves both ends on `socket`; the connection then lasts as long as the scope. Fails with `PeerUntrusted` before
+ * anything but a nonce was sent, when the peer cannot prove that it knows `token`.
+ */
+export const make = Effect.fnUntraced(function*(
+  socket: Socket.Socket,
+  peer: Identity,
+  own: Identity | undefined,
+  limits: Values
+): Effect.fn.Return<Link, MessagingError, Scope.Scope> {
+  const { socketPath } = peer
+  const pull = yield* Effect.mapError(
+    Socket.readerBytes(socket),
+    () => fail(new ConnectionLost({ socketPath, mayBeStored: false }))
+  )
+  const writer = yield* socket.writer
+  const decoder = Framing.makeDecoder(limits)
+  const read = makeReader(pull, decoder)
+  const { rest, transcript } = yield* greet(peer, own?.socketPath, read, writer.write)
+  const outbox = outboxes.make(writer.write)
+  outbox.push(`${
+    JSON.stringify({
+      type: "auth",
+      proof: Handshake.prove("client", peer.token, transcript),
+      fromProof: own === undefined ? undefined : Handshake.prove("client", own.token, transcript)
+    })
+  }\n`)
+
+  const run = ({ inFlight, proceed, settle }: Carried): Effect.Effect<End> => {
+    const dispatch = ({ value }: Framing.Frame) => {
+      const meta = isRecord(value["meta"]) ? value["meta"] : {}
+      const answered = stringOf(meta["inReplyTo"])
+      const request = inFlight.get(answered ?? stringOf(meta["messageId"]) ?? "")
+      if (request === undefined) return
+      const data = stringOf(value["data"]) ?? ""
+      switch (value["type"]) {
+        case "error":
+          return settle(request, Exit.fail(refusal(socketPath, data, meta, limits)))
+        case "pong":
+          return settle(request, Exit.succeed({ id: Option.none(), data }))
+        case "response": {
+          const id = stringOf(meta["id"])
+          if (id !== undefined) {
+            request.id = Option.some(id)
+            if (request.until === "stored") settle(request, Exit.succeed({ id: request.id, data }))
+          } else if (answered === undefined ? request.until === "handled" : request.until === "answered") {
+            settle(request, Exit.succeed({ id: request.id, data }))
+          }
+        }
+      }
+    }
+
+    /**
+     * The peer's last word, which names no request. Replies come in order, so where a frame was its cause, that was the
+     * first one without an ack, and nothing behind it has been looked at.
+     */
+    const endOf = (text: string): End => {
+      switch (text) {
+        case Message.errorTexts.unauthorized:
+          return { _tag: "Distrusted", error: refusal(socketPath, text, {}, limits) }
+        case Message.errorTexts.idleTimeout:
+        case Message.errorTexts.frameTimeout:
+          return { _tag: "Lost" }
+        default: {
+          for (const request of inFlight.values()) {
+            if (Option.isSome(request.id)) continue
+            settle(request, Exit.fail(refusal(socketPath, text, {}, limits)))
+            break
+          }
+          return { _tag: "Refused" }
+        }
+      }
+    }
+
+    /** Tells each request what it was answered, until the peer has said its last word. */
+    const receive = (batch: ReadonlyArray<Framing.Frame>): Effect.Effect<End> => {
+      for (const frame of batch) {
+        const isLast = frame.value["type"] === "error" && !isRecord(frame.value["meta"])
+        if (isLast) return Effect.succeed(endOf(stringOf(frame.value["data"]) ?? ""))
+        dispatch(frame)
+      }
+      proceed()
+      return readOn
+    }
+    const readOn: Effect.Effect<End> = Effect.matchEffect(read, {
+      onSuccess: receive,
+      onFailure: () => Effect.succeed<End>({ _tag: "Lost" })
+    })
+    let pings = 0
+    const keepAlive = Effect.forever(Effect.andThen(
+      Effect.sleep(limits.keepAliveInterval),
+      Effect.sync(() => {
+        if (inFlight.size === 0) return
+        outbox.push(`${JSON.stringify({ type: "ping", meta: { messageId: `keep-alive-${++pings}` } })}\n`)
+        outbox.wake()
+      })
+    ))
+    return Effect.raceAllFirst([
+      Effect.suspend(() => receive(rest)),
+      // A write that fails shows in the reading too, behind what the peer still had to say.
+      Effect.andThen(Effect.ignore(outbox.run), Effect.never),
+      keepAlive
+    ])
+  }
+
+  return {
+    isRepeatable: true,
+    backlog: outbox.size,
+    submit: (request) => {
+      request.id = Option.none()
+      outbox.push(request.frame)
+      outbox.wake()
+    },
+    run
+  }
+})
