@@ -2,7 +2,7 @@
  * Connections accepted per second: Effect's `NodeSocketServer`, this library's acceptor, and plain `node:net` as the
  * floor, each connect-send-answer-close from a second process, in turns, as ratios to the floor of the same round.
  *
- * Run it with `npm run bench`. Absolute numbers mean little on a shared machine; the ratios are what to read.
+ * Run it with `npm run bench:accept`. Absolute numbers mean little on a shared machine; the ratios are what to read.
  */
 import * as NodeSocketServer from "@effect/platform-node/NodeSocketServer"
 import { Effect } from "effect"
