@@ -36,8 +36,7 @@ import {
   MessagingError,
   PeerNotFound,
   PeerUnreachable,
-  PeerUntrusted,
-  Timeout
+  PeerUntrusted
 } from "./MessagingError.ts"
 import { type DialError, Transport } from "./Transport.ts"
 
@@ -53,14 +52,15 @@ export interface RequestOptions {
 
 export interface Client {
   /**
-   * Sends `message` to the endpoint at `socketPath` and waits as `until` says. Interrupting it leaves the connection and
+   * Sends `message` to the endpoint at `socketPath`, waits as `until` says, and gives what is picked. Interrupting it leaves the connection and
    * the other requests as they are. Fails with `MessagingError`.
    */
-  readonly request: (
+  readonly request: <A>(
     socketPath: string,
     message: Message.Message,
-    options: RequestOptions
-  ) => Effect.Effect<Answer, MessagingError>
+    options: RequestOptions,
+    pick: (answer: Answer) => A
+  ) => Effect.Effect<A, MessagingError>
 }
 
 const fail = (reason: MessagingError["reason"]) => new MessagingError({ reason })
@@ -104,10 +104,47 @@ const fromFraming = (maxBytes: number) => ({ reason }: Framing.FramingError): Me
   }
 }
 
-interface Live extends Request {
-  readonly socketPath: string
-  readonly peer: peers.Peer
-  readonly startedAt: number
+/** A request of one fiber, which is resumed with what it picks from the answer. */
+class OwnRequest<A> implements Request {
+  id: Option.Option<string> = Option.none()
+  mayBeStored = false
+  readonly ordinal: number
+  readonly messageId: string
+  readonly message: Message.Message
+  readonly frame: string
+  readonly until: Until
+  readonly retryWhenFull: boolean
+  readonly deadline: number
+  readonly #pick: (answer: Answer) => A
+  readonly #end: (exit: Exit.Exit<A, MessagingError>) => void
+
+  constructor(
+    ordinal: number,
+    messageId: string,
+    message: Message.Message,
+    frame: string,
+    { retryWhenFull, until }: RequestOptions,
+    deadline: number,
+    pick: (answer: Answer) => A,
+    end: (exit: Exit.Exit<A, MessagingError>) => void
+  ) {
+    this.ordinal = ordinal
+    this.messageId = messageId
+    this.message = message
+    this.frame = frame
+    this.until = until
+    this.retryWhenFull = retryWhenFull
+    this.deadline = deadline
+    this.#pick = pick
+    this.#end = end
+  }
+
+  succeed(answer: Answer) {
+    this.#end(Exit.succeed(this.#pick(answer)))
+  }
+  fail(error: MessagingError) {
+    this.#end(Exit.fail(error))
+  }
 }
 
 /**
@@ -128,29 +165,29 @@ export const make: (
   const known = new Map<string, peers.Peer>()
   let asked = 0
   let closed = false
-  const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
+  /** The message as a frame, signed with the own path unless it is signed, or a ping. */
   const encode = (message: Message.Message, envelope: Message.Meta) =>
-    Result.mapError(Framing.encodeFrame(message, limits, envelope), fromFraming(limits.maxFrameBytes))
+    Framing.encodeFrame(message, limits, envelope, own?.socketPath)
+  const toSending = fromFraming(limits.maxFrameBytes)
 
-  const connect = (socketPath: string) =>
-    Effect.gen(function*() {
-      const { protocol, token } = yield* Effect.mapError(capability.lookup(socketPath), fromCapability(socketPath))
-      if (protocol < Message.protocol2) {
-        yield* Effect.mapError(transport.verify(socketPath), fromDial(socketPath))
-        const socket = yield* Effect.mapError(transport.dial(socketPath), fromDial(socketPath))
-        const envelope = { authToken: Redacted.value(token) }
-        return yield* peerLink1.make(socket, socketPath, (message) => encode(message, envelope), limits)
-      }
+  const connect = Effect.fnUntraced(function*(socketPath: string) {
+    const { protocol, token } = yield* Effect.mapError(capability.lookup(socketPath), fromCapability(socketPath))
+    if (protocol >= Message.protocol2) {
       const socket = yield* Effect.mapError(transport.dial(socketPath), fromDial(socketPath))
       return yield* peerLink2.make(socket, { socketPath, token }, own, limits)
-    }).pipe(
-      // The link is shared, so its making has a deadline of its own; the requests that wait for it have theirs.
-      Effect.timeoutOrElse({
-        duration: limits.sendTimeout,
-        orElse: () => Effect.fail(fail(new ConnectionLost({ socketPath, mayBeStored: false })))
-      })
-    )
+    }
+    yield* Effect.mapError(transport.verify(socketPath), fromDial(socketPath))
+    const socket = yield* Effect.mapError(transport.dial(socketPath), fromDial(socketPath))
+    const encodeWithToken = (message: Message.Message) =>
+      Result.mapError(encode(message, { authToken: Redacted.value(token) }), toSending)
+    return yield* peerLink1.make(socket, socketPath, encodeWithToken, limits)
+  }, (connecting, socketPath) =>
+    // The link is shared, so its making has a deadline of its own; the requests that wait for it have theirs.
+    Effect.timeoutOrElse(connecting, {
+      duration: limits.sendTimeout,
+      orElse: () => Effect.fail(fail(new ConnectionLost({ socketPath, mayBeStored: false })))
+    }))
 
   const makePeer = (socketPath: string): peers.Peer => {
     const peer = peers.make({
@@ -166,62 +203,48 @@ export const make: (
     return peer
   }
 
-  const expiry = expiries.make<Live>(clock, fork, (request) => {
-    const mayBeStored = request.peer.expire(request)
-    request.done(Exit.fail(fail(new Timeout({ socketPath: request.socketPath, mayBeStored }))))
-  })
+  const expiry = expiries.make(
+    clock,
+    fork,
+    (now) => Math.min(Infinity, ...[...known.values()].map((peer) => peer.expire(now)))
+  )
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       closed = true
-      for (const request of [...expiry.items]) {
-        const mayBeStored = request.peer.abandon(request)
-        request.done(Exit.fail(fail(new ConnectionLost({ socketPath: request.socketPath, mayBeStored }))))
-      }
+      for (const peer of [...known.values()]) peer.close()
     })
   )
 
+  const envelopeOf = (messageId: string, { traceparent, until }: RequestOptions): Message.Meta => {
+    if (traceparent === undefined && until !== "handled") return { messageId }
+    return {
+      messageId,
+      ...(until === "handled" ? { receipt: "handled" } : undefined),
+      ...(traceparent === undefined ? undefined : { traceparent })
+    }
+  }
+
   return {
-    request: (socketPath, message, { retryWhenFull, timeout, traceparent, until }) =>
-      Effect.callback<Answer, MessagingError>((resume) => {
+    request: <A>(socketPath: string, message: Message.Message, options: RequestOptions, pick: (answer: Answer) => A) =>
+      Effect.callback<A, MessagingError>((resume) => {
         if (closed) return resume(Effect.fail(fail(new ConnectionLost({ socketPath, mayBeStored: false }))))
         const ordinal = ++asked
         const messageId = `${idPrefix}-${ordinal}`
-        const frame = encode(message, {
-          messageId,
-          ...(until === "handled" ? { receipt: "handled" } : undefined),
-          ...(traceparent === undefined ? undefined : { traceparent })
-        })
-        if (Result.isFailure(frame)) return resume(Effect.fail(frame.failure))
-        const startedAt = now()
+        const frame = encode(message, envelopeOf(messageId, options))
+        if (Result.isFailure(frame)) return resume(Effect.fail(toSending(frame.failure)))
+        const startedAt = expiries.monotonicMillis(clock)
+        const deadline = startedAt + Duration.toMillis(options.timeout)
         const found = known.get(socketPath)
         const peer = found ?? makePeer(socketPath)
-        const request: Live = {
-          socketPath,
-          peer,
-          ordinal,
-          messageId,
-          message,
-          frame: frame.success,
-          until,
-          retryWhenFull,
-          startedAt,
-          deadline: startedAt + Duration.toMillis(timeout),
-          id: Option.none(),
-          mayBeStored: false,
-          done: (exit) => {
-            expiry.remove(request)
-            meter.answered(now() - startedAt)
-            resume(exit)
-          }
-        }
-        expiry.add(request)
+        const request = new OwnRequest(ordinal, messageId, message, frame.success, options, deadline, pick, (exit) => {
+          meter.answered(expiries.monotonicMillis(clock) - startedAt)
+          resume(exit)
+        })
+        expiry.lookAt(deadline)
         peer.add(request)
         // With something to do from the start, or it would end.
         if (found === undefined) fork(peer.run)
-        return Effect.sync(() => {
-          expiry.remove(request)
-          peer.abandon(request)
-        })
+        return Effect.sync(() => peer.abandon(request))
       })
   }
 })

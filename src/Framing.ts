@@ -234,39 +234,46 @@ export const decode = <E, R>(
     Effect.map(Limits, (limits) =>
       mapBatches(frames(makeDecoder(limits))(bytes), (batch, out: Array<Message.Message>) => {
         for (const frame of batch) {
-          const message = Message.decodeResult(frame.value)
-          if (Result.isFailure(message)) {
+          const message = Message.fromJson(frame.value)
+          if (message === undefined) {
             return invalidFrame("not a message")
           }
-          out.push(message.success)
+          out.push(message)
         }
         return undefined
       }))
   )
 
-const isMessage = Schema.is(
-  Schema.Struct({ ...Message.Message.fields, meta: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)) })
-)
+const isMessageType = Schema.is(Message.MessageType)
+const isOptionalString = (value: unknown): value is string | undefined =>
+  value === undefined || typeof value === "string"
 
 /**
  * One message as one frame with its LF, or the reason why it cannot be one. Never throws, whatever `meta` holds.
- * The error never repeats the message. `envelope` is the protocol's own part of `meta` and wins over the message's.
+ * The error never repeats the message. `envelope` is the protocol's own part of `meta` and wins over the message's;
+ * `from` is used where the message has none
+ * and is not a ping.
  */
 export const encodeFrame = (
   message: Message.Message,
   limits: Pick<Values, "maxFrameBytes" | "maxJsonDepth">,
-  envelope?: Message.Meta
+  envelope?: Message.Meta,
+  from?: string
 ): Result.Result<string, FramingError> => {
   const invalid = (problem: string) => Result.fail(new FramingError({ reason: new InvalidMessage({ problem }) }))
   let frame: string
   try {
-    if (!isMessage(message)) return invalid("it does not fit the message schema (type, data, from, ts, meta)")
-    const { data, from, meta, ts, type } = message
-    const problem = meta === undefined
-      ? undefined
-      : explainNotJson(meta, "meta", limits.maxJsonDepth - 1, { left: limits.maxFrameBytes })
-    if (problem !== undefined) return invalid(problem)
-    frame = JSON.stringify({ type, data, from, ts, meta: envelope === undefined ? meta : { ...meta, ...envelope } })
+    const { data, from: stated, meta, ts, type } = message
+    if (
+      !isMessageType(type) || !isOptionalString(data) || !isOptionalString(stated) || !isOptionalString(ts) ||
+      (meta !== undefined && (typeof meta !== "object" || meta === null || Array.isArray(meta)))
+    ) return invalid("it does not fit the message schema (type, data, from, ts, meta)")
+    if (meta !== undefined) {
+      const problem = explainNotJson(meta, "meta", limits.maxJsonDepth - 1, { left: limits.maxFrameBytes })
+      if (problem !== undefined) return invalid(problem)
+    }
+    const whole = envelope === undefined ? meta : meta === undefined ? envelope : { ...meta, ...envelope }
+    frame = JSON.stringify({ type, data, from: type === "ping" ? stated : stated ?? from, ts, meta: whole })
   } catch {
     // A getter or a proxy of the caller's. What it threw may hold anything, so it is not repeated.
     return invalid("one of its properties throws when it is read")

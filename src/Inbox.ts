@@ -214,8 +214,12 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
 
   // Opening the latch runs whoever waits, there and then. Not inside the caller, which is a connection's frame loop: the
   // reply comes before the application.
+  let isWaking = false
   const wakeReaders = () => {
+    if (isWaking) return
+    isWaking = true
     queueMicrotask(() => {
+      isWaking = false
       if (entries.length > head) filled.openUnsafe()
     })
   }
@@ -302,13 +306,12 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
         const entry = begin()
         if (entry === undefined) return
         // In a fiber of its own, so that a handler that cancels itself is told from a loop that is cancelled.
-        const handling = yield* Effect.suspend(() => handler(entry)).pipe(
-          Effect.tap((value) => typeof value === "string" ? entry.reply(value) : Effect.void),
-          Effect.withSpan("Inbox.consume", {
-            kind: "consumer",
-            parent: Option.getOrUndefined(trace.parse(entry.traceparent)),
-            attributes: { id: entry.id, type: entry.message.type }
-          }),
+        const handled = Effect.tap(
+          Effect.suspend(() => handler(entry)),
+          (value) => typeof value === "string" ? entry.reply(value) : Effect.void
+        )
+        const attributes = { id: entry.id, type: entry.message.type }
+        const handling = yield* trace.continued(handled, "Inbox.consume", entry.traceparent, attributes).pipe(
           Effect.interruptible,
           Effect.forkChild({ startImmediately: true })
         )

@@ -11,6 +11,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as crypto from "node:crypto"
 import * as Address from "./Address.ts"
@@ -23,7 +24,7 @@ import { exportVariable } from "./internal/exportedVariable.ts"
 import type { Identity } from "./internal/greeting.ts"
 import * as metrics from "./internal/metrics.ts"
 import * as peerPool from "./internal/peerPool.ts"
-import type { Until } from "./internal/request.ts"
+import type { Answer, Until } from "./internal/request.ts"
 import * as trace from "./internal/trace.ts"
 import { Limits } from "./Limits.ts"
 import { type Message, query } from "./Message.ts"
@@ -94,62 +95,70 @@ const makeSender = Effect.fnUntraced(function*(own: Identity | undefined) {
   const host = yield* Host
   const limits = yield* Limits
 
-  const target = (to: To): Effect.Effect<string, MessagingError> =>
-    typeof to === "string" && Address.isName(to)
-      ? Effect.mapBoth(peers.named(to), {
-        onSuccess: ({ socketPath }) => socketPath,
-        onFailure: (error) => error._tag === "NameNotUnique" ? fail(error) : Client.fromCapability(to)(error)
-      })
-      : Effect.mapBoth(
-        Effect.fromResult(Address.parse(typeof to === "string" ? to : `${to?.socketPath ?? ""}`, host.platform)),
-        {
-          onSuccess: ({ socketPath }) => socketPath,
-          onFailure: ({ reason }) => fail(reason)
-        }
-      )
+  const named = (name: string) =>
+    Effect.mapBoth(peers.named(name), {
+      onSuccess: ({ socketPath }) => socketPath,
+      onFailure: (error) => error._tag === "NameNotUnique" ? fail(error) : Client.fromCapability(name)(error)
+    })
+  // The last address that was parsed, since a program that sends much sends much to one peer.
+  let parsed:
+    | { readonly to: string; readonly address: Result.Result<Address.Address, Address.AddressError> }
+    | undefined
+  const parse = (to: string) => {
+    if (parsed?.to !== to) parsed = { to, address: Address.parse(to, host.platform) }
+    return parsed.address
+  }
 
-  /** A caller without types may pass anything; what cannot be read cannot be sent. */
-  const withFrom = (read: () => Message) =>
-    Effect.try({
-      try: (): Message => {
-        const message = read()
-        const isSigned = own === undefined || message.type === "ping" || message.from !== undefined
-        return isSigned ? message : { ...message, from: own.socketPath }
-      },
-      catch: () => fail(new InvalidMessage({ problem: "one of its properties throws when it is read" }))
+  const request = <A>(
+    name: string,
+    to: To,
+    message: Message,
+    until: Until,
+    options: AskOptions | undefined,
+    pick: (answer: Answer, socketPath: string) => A
+  ): Effect.Effect<A, MessagingError> =>
+    trace.span(name, (traceparent) => {
+      const { retryWhenFull = false, timeout = limits.sendTimeout } = options ?? {}
+      const requestAt = (socketPath: string) =>
+        client.request(
+          socketPath,
+          message,
+          { until, timeout, retryWhenFull, traceparent },
+          (answer) => pick(answer, socketPath)
+        )
+      if (typeof to === "string" && Address.isName(to)) return Effect.flatMap(named(to), requestAt)
+      const address = parse(typeof to === "string" ? to : `${to?.socketPath ?? ""}`)
+      return Result.isSuccess(address)
+        ? requestAt(address.success.socketPath)
+        : Effect.fail(fail(address.failure.reason))
     })
 
-  const request = (name: string, to: To, read: () => Message, until: Until, options: AskOptions | undefined) =>
-    trace.span(
-      name,
-      (traceparent) =>
-        Effect.flatMap(target(to), (socketPath) =>
-          Effect.flatMap(withFrom(read), (message) =>
-            Effect.map(
-              client.request(socketPath, message, {
-                until,
-                timeout: options?.timeout ?? limits.sendTimeout,
-                retryWhenFull: options?.retryWhenFull ?? false,
-                traceparent
-              }),
-              ({ data, id }) => ({ socketPath, id, data })
-            )))
-    )
+  /** A caller without types may pass anything; what cannot be read cannot be sent. */
+  const asQuery = (question: string | Message): Effect.Effect<Message, MessagingError> =>
+    typeof question === "string" ? Effect.succeed(query(question)) : Effect.try({
+      try: (): Message => ({ ...question, type: "query" }),
+      catch: () => fail(new InvalidMessage({ problem: "one of its properties throws when it is read" }))
+    })
 
   return Messaging.of({
     address: Option.map(Option.fromNullishOr(own), ({ socketPath }) => ({ socketPath })),
     send: (to, message, options) =>
-      Effect.map(
-        request("Messaging.send", to, () => message, options?.until ?? "stored", options),
-        ({ id, socketPath }) => ({ socketPath, id })
+      request(
+        "Messaging.send",
+        to,
+        message,
+        options?.until ?? "stored",
+        options,
+        ({ id }, socketPath): Receipt => ({ socketPath, id })
       ),
-    ask: (to, question, options) => {
-      const read = (): Message => typeof question === "string" ? query(question) : { ...question, type: "query" }
-      return Effect.map(request("Messaging.ask", to, read, "answered", options), ({ data }) => data)
-    },
+    ask: (to, question, options) =>
+      Effect.flatMap(
+        asQuery(question),
+        (message) => request("Messaging.ask", to, message, "answered", options, ({ data }) => data)
+      ),
     ping: Effect.fnUntraced(function*(to, options) {
       const before = yield* Clock.monotonicTimeNanos
-      yield* request("Messaging.ping", to, () => ({ type: "ping" }), "pong", options)
+      yield* request("Messaging.ping", to, { type: "ping" }, "pong", options, () => undefined)
       return Duration.nanos((yield* Clock.monotonicTimeNanos) - before)
     })
   })

@@ -83,6 +83,8 @@ describe("metrics", () => {
         assert.strictEqual(metric("inbox_entries{}"), 1)
         assert.strictEqual(metric("send_duration{time_unit=milliseconds}"), 2)
         yield* inbox.drain
+        // Gauges are set at the end of the turn.
+        yield* Effect.yieldNow
         assert.strictEqual((yield* read).get("effect_messaging_inbox_entries{}"), 0)
         assert.isFalse(inspect(seen).includes(token))
       }), { maxInboxEntries: 1 }).pipe(Effect.provideService(Metric.MetricRegistry, new Map())))

@@ -2,61 +2,38 @@
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
+import type * as Fiber from "effect/Fiber"
 
-export interface Expiring {
-  /** In milliseconds of the monotonic clock; `Infinity` never comes. */
-  readonly deadline: number
+export interface Expiry {
+  /** Looks at that time, in milliseconds of the monotonic clock, if not before. `Infinity` never comes. */
+  readonly lookAt: (deadline: number) => void
 }
 
-export interface Expiry<A extends Expiring> {
-  readonly add: (item: A) => void
-  readonly remove: (item: A) => void
-  /** What has neither expired nor been removed. */
-  readonly items: Iterable<A>
-}
-
-/** `onExpired` is told of each item that is still there at its deadline, which has then been removed. */
-export const make = <A extends Expiring>(
+/** `look` is given the time, ends what is due, and says when the next is. */
+export const make = (
   clock: Clock.Clock,
   fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>,
-  onExpired: (item: A) => void
-): Expiry<A> => {
+  look: (now: number) => number
+): Expiry => {
   // Changed in synchronous steps only.
-  const items = new Set<A>()
   let timer: Fiber.Fiber<void> | undefined
   let wakesAt = Infinity
-  const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
-  const wakeAt = (at: number) => {
-    if (at >= wakesAt) return
+  const lookAt = (deadline: number) => {
+    if (deadline >= wakesAt) return
     timer?.interruptUnsafe()
-    wakesAt = at
-    // A part of a millisecond would wake it just before the deadline.
-    timer = fork(Effect.andThen(Effect.sleep(Duration.millis(Math.ceil(Math.max(0, at - now())))), Effect.sync(look)))
+    wakesAt = deadline
+    // A timer that counts whole milliseconds would otherwise wake just before the deadline.
+    const wait = Math.ceil(Math.max(0, deadline - monotonicMillis(clock)))
+    timer = fork(Effect.andThen(Effect.sleep(Duration.millis(wait)), Effect.sync(wake)))
   }
-  const look = () => {
+  const wake = () => {
     timer = undefined
     wakesAt = Infinity
-    const time = now()
-    let next = Infinity
-    for (const item of items) {
-      if (item.deadline <= time) {
-        items.delete(item)
-        onExpired(item)
-      } else if (item.deadline < next) next = item.deadline
-    }
-    wakeAt(next)
+    lookAt(look(monotonicMillis(clock)))
   }
-
-  return {
-    add: (item) => {
-      items.add(item)
-      wakeAt(item.deadline)
-    },
-    remove: (item) => {
-      items.delete(item)
-    },
-    items
-  }
+  return { lookAt }
 }
+
+/** Setting the wall clock moves no deadline. */
+export const monotonicMillis = (clock: Clock.Clock) => Number(clock.monotonicTimeNanosUnsafe()) / 1e6

@@ -27,16 +27,17 @@ export const make = (
   write: (text: string) => Effect.Effect<void, Socket.SocketError>
 ): Outbox => {
   // Written by `push`, emptied by the one fiber that holds the permit.
-  let pending = ""
+  let pending: Array<string> = []
   let pendingBytes = 0
   let blocked = false
   const writing = Semaphore.makeUnsafe(1)
   const woken = Latch.makeUnsafe(false)
+  let isWaking = false
 
   const writeAll: Effect.Effect<void, Socket.SocketError> = Effect.suspend(() => {
-    if (pending === "") return Effect.void
-    const text = pending
-    pending = ""
+    if (pending.length === 0) return Effect.void
+    const text = pending.join("")
+    pending = []
     pendingBytes = 0
     blocked = true
     return Effect.flatMap(write(text), () => {
@@ -48,14 +49,20 @@ export const make = (
 
   return {
     push: (text) => {
-      pending += text
+      pending.push(text)
       pendingBytes += Buffer.byteLength(text)
     },
     size: () => pendingBytes,
     isBlocked: () => blocked,
     flush,
     wake: () => {
-      woken.openUnsafe()
+      if (isWaking) return
+      isWaking = true
+      // Opening the latch flushes there and then; at the end of this turn there is more to write at once.
+      queueMicrotask(() => {
+        isWaking = false
+        woken.openUnsafe()
+      })
     },
     run: Effect.forever(Effect.flatMap(woken.await, () => {
       woken.closeUnsafe()

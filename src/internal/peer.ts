@@ -7,23 +7,26 @@
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { Values } from "../Limits.ts"
-import { ConnectionLost, MessagingError } from "../MessagingError.ts"
+import { ConnectionLost, MessagingError, Timeout } from "../MessagingError.ts"
+import { monotonicMillis } from "./expiry.ts"
+import * as fifos from "./fifo.ts"
 import type { Answer, Carried, End, Link, Request } from "./request.ts"
 
 export interface Peer {
-  /** Takes a request on. It ends with its `done`, or when it is abandoned. */
+  /** Takes a request on. It is told of its end, unless it is abandoned. */
   readonly add: (request: Request) => void
-  /** Nobody waits for the request any more. Says whether it may have been stored. */
-  readonly abandon: (request: Request) => boolean
-  /** As `abandon`, because it has not been answered in time. A connection that carries nothing else is given up. */
-  readonly expire: (request: Request) => boolean
+  /** Nobody waits for the request any more. */
+  readonly abandon: (request: Request) => void
+  /** Fails what is due at `now` with `Timeout`, and says when the next is, or `Infinity`. */
+  readonly expire: (now: number) => number
+  /** Fails all there is. */
+  readonly close: () => void
   /** Connects and carries requests until there are none for `connectionTimeout`, or the peer cannot be reached. */
   readonly run: Effect.Effect<void>
 }
@@ -50,14 +53,14 @@ const isLost = ({ reason }: MessagingError) => reason._tag === "ConnectionLost"
 /** The peer was there and is not any more: what it had stored is lost with it, or not. */
 const isGone = ({ reason }: MessagingError) => reason._tag === "PeerNotFound" || reason._tag === "PeerUnreachable"
 
-const inOrder = (requests: Iterable<Request>) => new Set([...requests].sort((a, b) => a.ordinal - b.ordinal))
+const inOrder = (requests: Iterable<Request>) => [...requests].sort((a, b) => a.ordinal - b.ordinal)
 
 export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath }: Options): Peer => {
   // All of it changes in synchronous steps. A request is in exactly one of `waiting`, `patient`, `full` and `inFlight`,
-  // or it has ended. Sets and maps keep the order in which things were put in.
-  let waiting = new Set<Request>()
+  // or it has ended.
+  const waiting = fifos.make<Request>()
   // Those that can wait for room in the inbox, and do while `isFull`; those it had no room for come first again.
-  let patient = new Set<Request>()
+  const patient = fifos.make<Request>()
   const full = new Set<Request>()
   let isFull = false
   const inFlight = new Map<string, Request>()
@@ -68,9 +71,9 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
   let hasAnswered = false
   // Opened to have the connection closed.
   const useless = Latch.makeUnsafe(false)
-  const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const now = () => monotonicMillis(clock)
 
-  const outstanding = () => waiting.size + patient.size + full.size + inFlight.size
+  const count = () => waiting.size() + patient.size() + full.size + inFlight.size
 
   const hasRoom = (to: Link, bytes: number) =>
     inFlight.size < limits.maxInFlightMessages &&
@@ -78,39 +81,54 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
     (inFlight.size === 0 || inFlightBytes + bytes <= limits.maxInFlightBytes)
 
   const next = (): Request | undefined => {
-    const first = waiting.values().next().value
-    const other = isFull ? undefined : patient.values().next().value
+    const first = waiting.peek()
+    const other = isFull ? undefined : patient.peek()
     return first === undefined || (other !== undefined && other.ordinal < first.ordinal) ? other : first
+  }
+
+  const handOver = (to: Link, request: Request) => {
+    inFlight.set(request.messageId, request)
+    inFlightBytes += request.frame.length
+    to.submit(request, carried)
   }
 
   /** Hands over what there is room for. */
   const proceed = () => {
-    if (link === undefined) return
-    for (let request = next(); request !== undefined && hasRoom(link, request.frame.length); request = next()) {
-      waiting.delete(request)
-      patient.delete(request)
-      inFlight.set(request.messageId, request)
-      inFlightBytes += request.frame.length
-      link.submit(request, carried)
+    for (let request = next(); request !== undefined; request = next()) {
+      if (link === undefined || !hasRoom(link, request.frame.length)) return
+      waiting.remove(request)
+      patient.remove(request)
+      handOver(link, request)
     }
   }
 
+  const queueOf = (request: Request) => request.retryWhenFull ? patient : waiting
+
   const add = (request: Request) => {
-    if (request.retryWhenFull) patient.add(request)
-    else waiting.add(request)
+    const isFirst = waiting.size() + patient.size() + full.size === 0
+    if (isFirst && link !== undefined && hasRoom(link, request.frame.length)) return handOver(link, request)
+    queueOf(request).push(request)
     proceed()
   }
 
   /** Takes a request out of wherever it is. */
   const remove = (request: Request): boolean => {
     if (!inFlight.delete(request.messageId)) {
-      waiting.delete(request)
-      patient.delete(request)
+      waiting.remove(request)
+      patient.remove(request)
       full.delete(request)
       return false
     }
     inFlightBytes -= request.frame.length
     return true
+  }
+
+  /** To where they were among those that wait. */
+  const putBack = (requests: Iterable<Request>) => {
+    const all = inOrder([...requests, ...waiting.toArray(), ...patient.toArray()])
+    waiting.clear()
+    patient.clear()
+    for (const request of all) queueOf(request).push(request)
   }
 
   /** The inbox is asked again when it said so, and a little later, so that not all its senders ask at once. */
@@ -121,34 +139,34 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
       Effect.flatMap((jitter) => Effect.sleep(Duration.times(retryAfter, 1 + jitter / 4))),
       Effect.andThen(Effect.sync(() => {
         isFull = false
-        patient = inOrder([...full, ...patient])
+        putBack(full)
         full.clear()
         proceed()
       }))
     ))
   }
 
-  const settle = (request: Request, exit: Exit.Exit<Answer, MessagingError>) => {
+  const succeed = (request: Request, answer: Answer) => {
     remove(request)
     hasAnswered = true
-    if (request.retryWhenFull && Exit.isFailure(exit)) {
-      const retryAfter = retryAfterOf(exit)
-      if (retryAfter !== undefined) {
-        full.add(request)
-        return waitForRoom(retryAfter)
-      }
-    }
-    request.done(exit)
+    request.succeed(answer)
+  }
+  const failOne = (request: Request, error: MessagingError) => {
+    remove(request)
+    hasAnswered = true
+    const retryAfter = request.retryWhenFull ? retryAfterOf(error) : Option.none()
+    if (Option.isNone(retryAfter)) return request.fail(error)
+    full.add(request)
+    waitForRoom(retryAfter.value)
   }
 
-  const failAll = (error: (request: Request) => MessagingError) => {
-    const all = inOrder([...waiting, ...patient, ...full, ...inFlight.values()])
-    waiting.clear()
-    patient.clear()
-    full.clear()
-    inFlight.clear()
-    inFlightBytes = 0
-    for (const request of all) request.done(Exit.fail(error(request)))
+  const all = () => inOrder([...inFlight.values(), ...waiting.toArray(), ...patient.toArray(), ...full])
+
+  const failAll = (error: (mayBeStored: boolean) => MessagingError) => {
+    for (const request of all()) {
+      const mayBeStored = remove(request) || request.mayBeStored
+      request.fail(error(mayBeStored))
+    }
   }
 
   /** What the connection did not bring to an end goes back to those that wait, or fails where that is not safe. */
@@ -160,21 +178,19 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
     for (const request of carried) {
       if (end._tag === "Lost") request.mayBeStored = true
       if (end._tag === "Lost" && !isRepeatable) {
-        request.done(Exit.fail(fail(new ConnectionLost({ socketPath, mayBeStored: true }))))
+        request.fail(fail(new ConnectionLost({ socketPath, mayBeStored: true })))
       } else {
         again.push(request)
         onRetry()
       }
     }
-    if (again.length === 0) return
-    waiting = inOrder([...again.filter(({ retryWhenFull }) => !retryWhenFull), ...waiting])
-    patient = inOrder([...again.filter(({ retryWhenFull }) => retryWhenFull), ...patient])
+    putBack(again)
   }
 
   /** Ends, and the connection with it, when nothing has been asked for a while. */
   const idle = Effect.suspend((): Effect.Effect<void> => {
     const left = Duration.toMillis(limits.connectionTimeout) - (now() - usedAt)
-    if (outstanding() > 0) return Effect.andThen(Effect.sleep(limits.connectionTimeout), idle)
+    if (count() > 0) return Effect.andThen(Effect.sleep(limits.connectionTimeout), idle)
     if (left > 0) return Effect.andThen(Effect.sleep(left), idle)
     link = undefined
     return Effect.void
@@ -182,7 +198,8 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
 
   const carried: Carried = {
     inFlight,
-    settle,
+    succeed,
+    fail: failOne,
     proceed: () => {
       usedAt = now()
       proceed()
@@ -212,17 +229,17 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
   }))
 
   const run: Effect.Effect<void> = session.pipe(
-    Effect.retry({ schedule: backOff, while: (error) => isLost(error) && outstanding() > 0 }),
+    Effect.retry({ schedule: backOff, while: (error) => isLost(error) && count() > 0 }),
     Effect.matchEffect({
       onSuccess: () => Effect.succeed(undefined),
       onFailure: Effect.succeed
     }),
     // Asked and ended in one step, so that nothing is added to a peer that has ended.
     Effect.flatMap((error) => {
-      if (outstanding() > 0 && (error === undefined || isLost(error))) return run
+      if (count() > 0 && (error === undefined || isLost(error))) return run
       onEnd()
       if (error !== undefined) {
-        failAll(({ mayBeStored }) =>
+        failAll((mayBeStored) =>
           mayBeStored && isGone(error) ? fail(new ConnectionLost({ socketPath, mayBeStored })) : error
         )
       }
@@ -230,29 +247,35 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
     })
   )
 
-  const abandon = (request: Request) => {
-    const wasInFlight = remove(request)
-    if (wasInFlight) proceed()
-    return wasInFlight || request.mayBeStored
+  const expire = (now: number) => {
+    let next = Infinity
+    for (const request of all()) {
+      if (request.deadline > now) {
+        next = Math.min(next, request.deadline)
+        continue
+      }
+      const wasInFlight = remove(request)
+      // A peer that does not answer the last thing it was sent is not worth its connection.
+      if (wasInFlight && inFlight.size === 0 && Option.isNone(request.id)) {
+        link = undefined
+        useless.openUnsafe()
+      }
+      request.fail(fail(new Timeout({ socketPath, mayBeStored: wasInFlight || request.mayBeStored })))
+    }
+    proceed()
+    return next
   }
 
   return {
     add,
-    abandon,
-    expire: (request) => {
-      const mayBeStored = abandon(request)
-      if (mayBeStored && inFlight.size === 0 && Option.isNone(request.id)) {
-        link = undefined
-        useless.openUnsafe()
-      }
-      return mayBeStored
+    abandon: (request) => {
+      if (remove(request)) proceed()
     },
+    expire,
+    close: () => failAll((mayBeStored) => fail(new ConnectionLost({ socketPath, mayBeStored }))),
     run
   }
 }
 
 /** When a full inbox asked to be tried again, if that is what the request failed of. */
-const retryAfterOf = (exit: Exit.Failure<Answer, MessagingError>): Duration.Duration | undefined => {
-  const error = Option.getOrUndefined(Exit.findErrorOption(exit))
-  return error?.reason._tag === "InboxFull" ? Option.getOrUndefined(error.reason.retryAfter) : undefined
-}
+const retryAfterOf = ({ reason }: MessagingError) => reason._tag === "InboxFull" ? reason.retryAfter : Option.none()

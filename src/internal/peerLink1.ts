@@ -6,7 +6,6 @@
  * at nothing behind the refused frame; one that has, and says so before it hangs up, is heard.
  */
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
@@ -18,7 +17,7 @@ import { ConnectionLost, InvalidReply, MessagingError, NotSupported } from "../M
 import { makeReader } from "./greeting.ts"
 import * as outboxes from "./outbox.ts"
 import { refusal } from "./refusal.ts"
-import type { Answer, Carried, End, Link, Request } from "./request.ts"
+import type { Carried, End, Link, Request } from "./request.ts"
 
 /** What a protocol 1 peer has no word for. */
 const unsupported = { handled: "receipts", answered: "answers" } as const
@@ -45,10 +44,15 @@ export const make = Effect.fnUntraced(function*(
   // Written and not answered, oldest first; also those that nobody waits for any more, since they will be answered.
   const unanswered: Array<Request> = []
 
-  const run = ({ inFlight, proceed, settle }: Carried): Effect.Effect<End> => {
-    const answer = (exit: Exit.Exit<Answer, MessagingError>) => {
+  const run = (carried: Carried): Effect.Effect<End> => {
+    /** The oldest of those that are unanswered, if somebody still waits for it. */
+    const next = () => {
       const request = unanswered.shift()
-      if (request !== undefined && inFlight.get(request.messageId) === request) settle(request, exit)
+      return request !== undefined && carried.inFlight.get(request.messageId) === request ? request : undefined
+    }
+    const failNext = (error: MessagingError) => {
+      const request = next()
+      if (request !== undefined) carried.fail(request, error)
     }
     // Whether the one error of a connection has come. What follows it is only said by peers that read on.
     let refused = false
@@ -57,23 +61,25 @@ export const make = Effect.fnUntraced(function*(
         return { _tag: "Distrusted", error: refusal(socketPath, text, {}, limits) }
       }
       refused = true
-      answer(Exit.fail(refusal(socketPath, text, {}, limits)))
+      failNext(refusal(socketPath, text, {}, limits))
       return undefined
     }
     const receive = (batch: ReadonlyArray<Framing.Frame>): End | undefined => {
       for (const { value } of batch) {
-        const reply = Message.decodeResult(value)
-        if (Result.isFailure(reply)) continue
-        const { data = "", meta, type } = reply.success
+        const reply = Message.fromJson(value)
+        if (reply === undefined) continue
+        const { data = "", meta, type } = reply
         if (type === "response" || (type === "pong" && unanswered[0]?.until === "pong")) {
           const id = meta?.["id"]
-          answer(Exit.succeed({ id: typeof id === "string" ? Option.some(id) : Option.none(), data }))
+          const request = next()
+          const answer = { id: typeof id === "string" ? Option.some(id) : Option.none(), data }
+          if (request !== undefined) carried.succeed(request, answer)
         } else if (type === "error" && !refused) {
           const end = refuse(data)
           if (end !== undefined) return end
         }
       }
-      if (!refused) proceed()
+      if (!refused) carried.proceed()
       return undefined
     }
 
@@ -94,7 +100,7 @@ export const make = Effect.fnUntraced(function*(
         Effect.sync((): End => {
           if (refused) return { _tag: "Refused" }
           if (error._tag === "FramingError") {
-            answer(Exit.fail(fail(new InvalidReply({ socketPath, problem: error.message }))))
+            failNext(fail(new InvalidReply({ socketPath, problem: error.message })))
           }
           return { _tag: "Lost" }
         })
@@ -106,12 +112,12 @@ export const make = Effect.fnUntraced(function*(
   return {
     isRepeatable: false,
     backlog: outbox.size,
-    submit: (request, { settle }) => {
+    submit: (request, carried) => {
       if (request.until === "handled" || request.until === "answered") {
-        return settle(request, Exit.fail(fail(new NotSupported({ socketPath, what: unsupported[request.until] }))))
+        return carried.fail(request, fail(new NotSupported({ socketPath, what: unsupported[request.until] })))
       }
       const frame = encode(request.message)
-      if (Result.isFailure(frame)) return settle(request, Exit.fail(frame.failure))
+      if (Result.isFailure(frame)) return carried.fail(request, frame.failure)
       unanswered.push(request)
       outbox.push(frame.success)
       outbox.wake()

@@ -3,7 +3,6 @@
  * for all that have gathered, each answer matched by the id it names.
  */
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
@@ -51,7 +50,7 @@ export const make = Effect.fnUntraced(function*(
     })
   }\n`)
 
-  const run = ({ inFlight, proceed, settle }: Carried): Effect.Effect<End> => {
+  const run = ({ fail: failOne, inFlight, proceed, succeed }: Carried): Effect.Effect<End> => {
     const dispatch = ({ value }: Framing.Frame) => {
       const meta = isRecord(value["meta"]) ? value["meta"] : {}
       const answered = stringOf(meta["inReplyTo"])
@@ -60,16 +59,16 @@ export const make = Effect.fnUntraced(function*(
       const data = stringOf(value["data"]) ?? ""
       switch (value["type"]) {
         case "error":
-          return settle(request, Exit.fail(refusal(socketPath, data, meta, limits)))
+          return failOne(request, refusal(socketPath, data, meta, limits))
         case "pong":
-          return settle(request, Exit.succeed({ id: Option.none(), data }))
+          return succeed(request, { id: Option.none(), data })
         case "response": {
           const id = stringOf(meta["id"])
           if (id !== undefined) {
             request.id = Option.some(id)
-            if (request.until === "stored") settle(request, Exit.succeed({ id: request.id, data }))
+            if (request.until === "stored") succeed(request, { id: request.id, data })
           } else if (answered === undefined ? request.until === "handled" : request.until === "answered") {
-            settle(request, Exit.succeed({ id: request.id, data }))
+            succeed(request, { id: request.id, data })
           }
         }
       }
@@ -89,7 +88,7 @@ export const make = Effect.fnUntraced(function*(
         default: {
           for (const request of inFlight.values()) {
             if (Option.isSome(request.id)) continue
-            settle(request, Exit.fail(refusal(socketPath, text, {}, limits)))
+            failOne(request, refusal(socketPath, text, {}, limits))
             break
           }
           return { _tag: "Refused" }

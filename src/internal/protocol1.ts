@@ -23,17 +23,17 @@ export const make = (
       if (token === undefined || !(token === provenToken || Capability.matches(options.token, token))) {
         return unauthorized()
       }
-      const decoded = Message.decodeResult(frame.value)
-      if (Result.isFailure(decoded)) return new Refused({ text: Message.errorTexts.invalidFrame, reason: "invalid" })
+      const decoded = Message.fromJson(frame.value)
+      if (decoded === undefined) return new Refused({ text: Message.errorTexts.invalidFrame, reason: "invalid" })
       if (provenToken === undefined) {
         if (!link.admit()) return new Refused({ text: undefined, reason: "too-many" })
         provenToken = token
       }
-      if (decoded.success.type === "ping") {
+      if (decoded.type === "ping") {
         link.push(Message.replies.pong(options.socketPath, now.iso))
         return undefined
       }
-      const message = Message.withoutToken(decoded.success)
+      const message = Message.withoutToken(decoded)
       const stored = inbox.offerUnsafe(
         { message, sender: { address: message.from, verified: false }, bytes: frame.bytes },
         now.millis

@@ -119,9 +119,8 @@ export const make = (
   }
 
   const request = (frame: Frame, from: Sender, now: Moment): Verdict => {
-    const decoded = Message.decodeResult(frame.value)
-    if (Result.isFailure(decoded)) return invalid()
-    const message = decoded.success
+    const message = Message.fromJson(frame.value)
+    if (message === undefined) return invalid()
     const messageId = message.meta?.["messageId"]
     if (!Message.isMessageId(messageId)) return invalid()
     if (message.type === "ping") {

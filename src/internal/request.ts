@@ -1,7 +1,6 @@
 /** One request to a peer, from the call to its end, whichever connections carry it. */
 import type * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
-import * as Option from "effect/Option"
+import type * as Option from "effect/Option"
 import type { Message } from "../Message.ts"
 import type { MessagingError } from "../MessagingError.ts"
 
@@ -31,15 +30,17 @@ export interface Request {
   id: Option.Option<string>
   /** Whether a connection that had it was lost. Written by the peer. */
   mayBeStored: boolean
-  /** Tells the caller, once. */
-  readonly done: (exit: Exit.Exit<Answer, MessagingError>) => void
+  /** Tells the caller, once, of whichever comes first. */
+  readonly succeed: (answer: Answer) => void
+  readonly fail: (error: MessagingError) => void
 }
 
 /** What a connection has of the requests it carries. */
 export interface Carried {
   /** Sent, or about to be, and not ended; in the order of sending. */
   readonly inFlight: ReadonlyMap<string, Request>
-  readonly settle: (request: Request, exit: Exit.Exit<Answer, MessagingError>) => void
+  readonly succeed: (request: Request, answer: Answer) => void
+  readonly fail: (request: Request, error: MessagingError) => void
   /** All that has arrived together has been told; the socket takes more. */
   readonly proceed: () => void
 }

@@ -32,3 +32,22 @@ export const parse = (traceparent: unknown): Option.Option<Tracer.ExternalSpan> 
   if (traceId === undefined || spanId === undefined || /^0+$/.test(traceId) || /^0+$/.test(spanId)) return Option.none()
   return Option.some(Tracer.externalSpan({ traceId, spanId, sampled: (Number.parseInt(flags ?? "0", 16) & 1) === 1 }))
 }
+
+/**
+ * Runs a handler as the continuation of the trace that a message came with: in a consumer's span where a tracer reads
+ * it, otherwise as a child of the sender's own span.
+ */
+export const continued = <A, E, R>(
+  handler: Effect.Effect<A, E, R>,
+  name: string,
+  traceparent: string | undefined,
+  attributes: Record<string, unknown>
+): Effect.Effect<A, E, R> =>
+  Effect.withFiber((fiber) => {
+    const parent = Option.getOrUndefined(parse(traceparent))
+    const under = (span: Tracer.AnySpan) => Effect.provideService(handler, Tracer.ParentSpan, span)
+    if (fiber.getRef(Tracer.Tracer) !== Tracer.nativeTracer) {
+      return Effect.useSpan(name, { kind: "consumer", parent, attributes }, under)
+    }
+    return parent === undefined ? handler : under(parent)
+  })

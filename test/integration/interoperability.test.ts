@@ -94,8 +94,7 @@ const withProtocol1Server = <A, E, R>(
     Effect.gen(function*() {
       const server = yield* serve(host, answer)
       return yield* use(server, yield* Messaging)
-      // It hangs up soon, since some servers here say only then what they have heard.
-    }).pipe(Effect.provide(Layers.layerClient({ limits: { connectionTimeout: "50 millis" } })))
+    }).pipe(Effect.provide(Layers.layerClient()))
   )
 
 const replying = (...replies: ReadonlyArray<string | Uint8Array>): Act => (conn) => {
@@ -185,9 +184,10 @@ const sent = (use: (messaging: Messaging["Service"], to: string) => Effect.Effec
       const { socketPath } = Option.getOrThrow(messaging.address)
       const server = yield* serve(host, replying(line({ type: "pong" }), line(ok)))
       yield* use(messaging, server.socketPath)
+      // Told when the client hangs up, which it does soon.
       const bytes = yield* Queue.take(server.received)
       return { bytes, server, own: { socketPath, token: tokenAt(host, socketPath) } }
-    }).pipe(Effect.provide(Layers.layer()))
+    }).pipe(Effect.provide(Layers.layer({ limits: { connectionTimeout: "50 millis" } })))
   )
 
 describe("our client and a protocol 1 server: what is sent", () => {
