@@ -16,21 +16,23 @@ export interface Identity {
 
 const fail = (reason: MessagingError["reason"]) => new MessagingError({ reason })
 
-/** Frames as they arrive, batch by batch. Belongs to the one fiber that reads the connection. */
+/** Frames as they arrive, batch by batch. Nothing after a bad one. Belongs to the one fiber that reads the connection. */
 export const makeReader = (
   pull: Effect.Effect<ReadonlyArray<Uint8Array>, Socket.SocketError>,
   decoder: Framing.Decoder
-): Effect.Effect<ReadonlyArray<Framing.Frame>, Socket.SocketError | Framing.FramingError> =>
-  Effect.gen(function*() {
+): Effect.Effect<ReadonlyArray<Framing.Frame>, Socket.SocketError | Framing.FramingError> => {
+  // Told once the frames before it have been.
+  let problem: Framing.FramingError | undefined
+  return Effect.gen(function*() {
     const frames: Array<Framing.Frame> = []
     while (frames.length === 0) {
+      if (problem !== undefined) return yield* problem
       const chunks = yield* pull
-      let problem: Framing.FramingError | undefined
       for (const chunk of chunks) problem ??= decoder.push(chunk, frames)
-      if (problem !== undefined && frames.length === 0) return yield* problem
     }
     return frames
   })
+}
 
 /**
  * Says hello and judges the challenge. Answers with what was proved and the frames that came behind it. Fails with
