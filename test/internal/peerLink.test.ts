@@ -94,6 +94,20 @@ describe("a link", () => {
       assert.deepStrictEqual([yield* first.exit, yield* second.exit], [stored("uds-2"), stored("uds-1")])
     }))
 
+  it.effect("takes no pong for an ack, a receipt or an answer", () =>
+    Effect.gen(function*() {
+      const { request, say } = yield* connect()
+      for (const until of ["stored", "handled", "answered"] as const) {
+        const { fiber } = yield* request(until, until)
+        yield* say({ type: "pong", from: socketPath, meta: { messageId: until } })
+        // Behind the pong, so that it has been read.
+        const { exit } = yield* request("next")
+        yield* say(ack("next"))
+        yield* exit
+        assert.isUndefined(fiber.pollUnsafe())
+      }
+    }))
+
   it.effect("ignores answers to unknown requests, unknown types and frames that are no message", () =>
     Effect.gen(function*() {
       const { request, say } = yield* connect()
