@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Array as Arr, Effect, Random, Result, Stream } from "effect"
+import { Array as Arr, Effect, Result, Stream } from "effect"
 import * as Framing from "../src/Framing.ts"
 import * as Limits from "../src/Limits.ts"
 import type { Message } from "../src/Message.ts"
@@ -99,30 +99,6 @@ describe("Framing.decode", () => {
         assert.deepStrictEqual(seen, [message("a😀b")])
       }
     }))
-
-  it.effect("gives the same frames for every 1- and 2-cut of a two-frame stream", () =>
-    Effect.gen(function*() {
-      const bytes = bytesOf(`${text("grüße 😀 ".repeat(5))}\r\n \n{"type":"query","meta":{"a":[1,{"b":"€"}]}}\n`)
-      const expected = yield* decodeAll([bytes])
-      assert.strictEqual(expected.seen.length, 2)
-      for (let i = 0; i <= bytes.length; i++) {
-        for (let j = i; j <= bytes.length; j++) {
-          assert.deepStrictEqual(yield* decodeAll(cut(bytes, [i, j])), expected)
-        }
-      }
-    }))
-
-  it.effect("gives the same frames for 10,000 random splits", () =>
-    Effect.gen(function*() {
-      const bytes = bytesOf(Array.from({ length: 20 }, (_, i) => `${text(`ä${i}`.repeat(i))}\n`).join(""))
-      const expected = yield* decodeAll([bytes])
-      for (let run = 0; run < 10_000; run++) {
-        const offsets: Array<number> = []
-        const count = yield* Random.nextIntBetween(1, 12)
-        for (let i = 0; i < count; i++) offsets.push(yield* Random.nextIntBetween(0, bytes.length))
-        assert.deepStrictEqual(yield* decodeAll(cut(bytes, offsets)), expected, `cut at ${offsets.join(", ")}`)
-      }
-    }).pipe(Random.withSeed("splits")), 120_000)
 
   it.effect("passes a frame at the limit, in one chunk and byte by byte", () =>
     Effect.gen(function*() {

@@ -16,22 +16,22 @@ export interface Identity {
 
 const fail = (reason: MessagingError["reason"]) => new MessagingError({ reason })
 
-/** Frames as they arrive, batch by batch. Belongs to the one fiber that reads the connection. */
+/** Frames as they arrive, batch by batch. Nothing after a bad one. Belongs to the one fiber that reads the connection. */
 export const makeReader = (
   pull: Effect.Effect<ReadonlyArray<Uint8Array>, Socket.SocketError>,
   decoder: Framing.Decoder
 ): Effect.Effect<ReadonlyArray<Framing.Frame>, Socket.SocketError | Framing.FramingError> => {
-  // Told after the good frames before it.
+  // Told once the frames before it have been.
   let problem: Framing.FramingError | undefined
-  const read: Effect.Effect<ReadonlyArray<Framing.Frame>, Socket.SocketError | Framing.FramingError> = Effect.suspend(
-    () =>
-      problem !== undefined ? Effect.fail(problem) : Effect.flatMap(pull, (chunks) => {
-        const frames: Array<Framing.Frame> = []
-        for (const chunk of chunks) problem ??= decoder.push(chunk, frames)
-        return frames.length > 0 ? Effect.succeed(frames) : read
-      })
-  )
-  return read
+  return Effect.gen(function*() {
+    const frames: Array<Framing.Frame> = []
+    while (frames.length === 0) {
+      if (problem !== undefined) return yield* problem
+      const chunks = yield* pull
+      for (const chunk of chunks) problem ??= decoder.push(chunk, frames)
+    }
+    return frames
+  })
 }
 
 /**

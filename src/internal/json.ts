@@ -61,3 +61,12 @@ export const explainNotJson = (
   }
   return undefined
 }
+
+/** Whether all numbers of a value that `JSON.parse` has made are finite; it reads `1e999` as one that is not. */
+export const isFiniteJson = (value: unknown): boolean => {
+  if (typeof value === "number") return Number.isFinite(value)
+  if (typeof value !== "object" || value === null) return true
+  if (Array.isArray(value)) return value.every(isFiniteJson)
+  for (const key in value) if (!isFiniteJson((value as Record<string, unknown>)[key])) return false
+  return true
+}

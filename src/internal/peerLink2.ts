@@ -61,7 +61,7 @@ export const make = Effect.fnUntraced(function*(
         case "error":
           return failOne(request, refusal(socketPath, data, meta, limits))
         case "pong":
-          return succeed(request, { id: Option.none(), data })
+          return request.until === "pong" ? succeed(request, { id: Option.none(), data }) : undefined
         case "response": {
           const id = stringOf(meta["id"])
           if (id !== undefined) {

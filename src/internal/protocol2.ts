@@ -14,7 +14,7 @@ import * as Handshake from "../Handshake.ts"
 import type { Inbox, Outcome, Sender } from "../Inbox.ts"
 import type { Values } from "../Limits.ts"
 import * as Message from "../Message.ts"
-import type { Deliveries, Delivery } from "./deliveries.ts"
+import type { Deliveries, Delivery, Listener } from "./deliveries.ts"
 import { type Link, type Moment, Refused, type Session, type Verdict } from "./session.ts"
 
 export interface Services {
@@ -45,6 +45,8 @@ export const make = (
   // Set by the first frame, then by the second. Only the connection's own fiber touches them.
   let transcript: Handshake.Transcript | undefined
   let sender: Sender | undefined
+  // Deliveries this connection has yet to be told of. Shared with the fibers that handle messages.
+  const attached = new Map<Delivery, Listener>()
   const retryAfter = Duration.toMillis(limits.retryAfter)
 
   const greet = (frame: Frame): Verdict => {
@@ -105,17 +107,28 @@ export const make = (
     }
   }
 
+  const detach = (delivery: Delivery, listener: Listener) => {
+    if (attached.get(delivery) === listener) attached.delete(delivery)
+    // A later connection of the sender may have taken its place.
+    if (delivery.listener === listener) delivery.listener = undefined
+  }
+  link.onEnd(() => {
+    for (const [delivery, listener] of attached) detach(delivery, listener)
+  })
+
   /** From now on this connection is told what becomes of the message, beginning with what is known already. */
   const attach = (delivery: Delivery, messageId: string, message: Message.Message) => {
     const wantsReceipt = message.meta?.["receipt"] === "handled"
     const isQuery = message.type === "query"
     if (!wantsReceipt && !isQuery) return
-    const listener = (outcome: Outcome) => tell(messageId, outcome, wantsReceipt, isQuery)
+    const listener = (outcome: Outcome) => {
+      tell(messageId, outcome, wantsReceipt, isQuery)
+      // Nothing follows these.
+      if (outcome._tag !== "Replied") detach(delivery, listener)
+    }
     delivery.listener = listener
+    attached.set(delivery, listener)
     for (const outcome of delivery.outcomes) listener(outcome)
-    link.onEnd(() => {
-      if (delivery.listener === listener) delivery.listener = undefined
-    })
   }
 
   const request = (frame: Frame, from: Sender, now: Moment): Verdict => {
