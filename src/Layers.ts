@@ -101,6 +101,7 @@ export const config: Config.Config<Options> = Config.all({
     Config.all({
       maxFrameBytes: optional(Config.Int("maxFrameBytes")),
       maxJsonDepth: optional(Config.Int("maxJsonDepth")),
+      maxJsonNodes: optional(Config.Int("maxJsonNodes")),
       maxInboxEntries: optional(Config.Int("maxInboxEntries")),
       maxInboxBytes: optional(Config.Int("maxInboxBytes")),
       maxPeers: optional(Config.Int("maxPeers")),

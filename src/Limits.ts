@@ -16,9 +16,17 @@ export interface Values {
   readonly maxFrameBytes: number
   /** Containers inside each other in one frame. Default 64. Deeper: `invalid frame`, the connection ends. */
   readonly maxJsonDepth: number
+  /**
+   * Objects and arrays in one frame. Default 4,096, one for each 16 bytes of the default frame: ordinary JSON has fewer,
+   * and they keep a frame below a megabyte of memory. One more: `invalid frame`, the connection ends; `send` refuses it.
+   */
+  readonly maxJsonNodes: number
   /** Entries waiting in the inbox. Default 1,000. At the limit the next message is refused, `inbox full`. */
   readonly maxInboxEntries: number
-  /** Wire bytes waiting in the inbox. Default 2,097,152. Beyond it a message is refused, `inbox full`. */
+  /**
+   * Wire bytes waiting in the inbox, at least 16 for each object and array of a message. Default 2,097,152. Beyond it a
+   * message is refused, `inbox full`.
+   */
   readonly maxInboxBytes: number
   /** Peers that have proved themselves, at once. Default 128. One more is closed at once, without a reply. */
   readonly maxPeers: number
@@ -81,6 +89,7 @@ export class InvalidLimit extends Schema.TaggedError<InvalidLimit>()("InvalidLim
 export const defaults: Values = {
   maxFrameBytes: 65_536,
   maxJsonDepth: 64,
+  maxJsonNodes: 4_096,
   maxInboxEntries: 1_000,
   maxInboxBytes: 2_097_152,
   maxPeers: 128,
