@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import type { PlatformError } from "effect/PlatformError"
 import * as PubSub from "effect/PubSub"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
@@ -22,6 +23,8 @@ import { Buffer } from "node:buffer"
 import * as crypto from "node:crypto"
 import * as path from "node:path"
 import { Host } from "./Host.ts"
+import { keep, type Standing } from "./internal/keeper.ts"
+import * as metrics from "./internal/metrics.ts"
 import { Posix } from "./internal/posix.ts"
 import * as privateFiles from "./internal/privateFiles.ts"
 import { DirectoryNotPrivate, failed, FileFailed } from "./internal/privateFiles.ts"
@@ -153,6 +156,8 @@ const newRecord = (socketPath: string, pid: number, cwd: string, options: Publis
   cwd: cwd === "" ? Option.none<string>() : Option.some(cwd)
 })
 
+type Place = (temporary: string, file: string) => Effect.Effect<void, PlatformError>
+
 const refuse = (path: string, problem: CapabilityRefused["problem"]) =>
   new CapabilityError({ reason: new CapabilityRefused({ path, problem }) })
 const notFound = (socketPath: string) => new CapabilityError({ reason: new CapabilityNotFound({ socketPath }) })
@@ -166,6 +171,7 @@ export const make = Effect.gen(function*() {
   const host = yield* Host
   const limits = yield* Limits
   const names = yield* Namespace
+  const meter = yield* metrics.make
 
   // A home reached through a link is used by its real name; from there on no link is followed.
   const configHome = host.environment[names.configVariable] || path.join(host.homedir, names.configDirectory)
@@ -240,8 +246,8 @@ export const make = Effect.gen(function*() {
     return yield* new CapabilityError({ reason })
   })
 
-  /** A private temporary file, then a rename: readers see the whole file or none. */
-  const write = Effect.fnUntraced(function*(file: string, bytes: Uint8Array) {
+  /** A private temporary file gets the name by `place`: readers see the whole file or none. */
+  const write = Effect.fnUntraced(function*(file: string, bytes: Uint8Array, place: Place) {
     const temporary = `${file}.${crypto.randomBytes(8).toString("hex")}.tmp`
     const noFollow = Option.isSome(host.uid)
     yield* Effect.scoped(Effect.gen(function*() {
@@ -252,13 +258,35 @@ export const make = Effect.gen(function*() {
       )
     })).pipe(
       Effect.andThen(Effect.onError(
-        fs.rename(temporary, file),
+        place(temporary, file),
         () => Effect.ignore(fs.remove(temporary, { force: true }))
       )),
       Effect.mapError(failed("write", file)),
       wrap
     )
   })
+
+  /** Fails where anything stands at the name, which a rename would replace. */
+  const placeNew: Place = (temporary, file) => Effect.andThen(fs.link(temporary, file), fs.remove(temporary))
+
+  const keepPublished = (record: CapabilityRecord, home: string, bytes: Uint8Array) =>
+    keep({
+      what: "capability",
+      file: path.join(home, fileName(record.socketPath)),
+      interval: limits.republishInterval,
+      meter,
+      look: lookup(record.socketPath).pipe(
+        Effect.map(({ token }): Standing => matches(record.token, Redacted.value(token)) ? "own" : "another's"),
+        Effect.catchReasons("CapabilityError", {
+          CapabilityNotFound: () => Effect.succeed<Standing>("nothing"),
+          CapabilityRefused: () => Effect.succeed<Standing>("another's")
+        })
+      ),
+      publish: Effect.andThen(
+        wrap(files.ensurePrivate(home)),
+        write(path.join(home, fileName(record.socketPath)), bytes, placeNew)
+      ).pipe(Effect.uninterruptible)
+    })
 
   return Capability.of({
     lookup,
@@ -268,10 +296,12 @@ export const make = Effect.gen(function*() {
       const record = newRecord(socketPath, host.pid, host.cwd, options, yield* Clock.currentTimeMillis)
       const bytes = yield* encode(record)
       yield* wrap(files.ensurePrivate(home))
-      return yield* Effect.acquireRelease(
-        Effect.as(write(path.join(home, fileName(socketPath)), bytes), record),
+      yield* Effect.acquireRelease(
+        write(path.join(home, fileName(socketPath)), bytes, fs.rename),
         () => Effect.ignore(remove(record))
       )
+      yield* Effect.forkScoped(keepPublished(record, home, bytes), { startImmediately: true })
+      return record
     }),
     hints: Stream.unwrap(Effect.map(directory, (home) => fs.watch(home))).pipe(
       Stream.map(() => undefined),

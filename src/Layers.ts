@@ -123,6 +123,7 @@ export const config: Config.Config<Options> = Config.all({
       rememberTimeout: optional(Config.Duration("rememberTimeout")),
       retryAfter: optional(Config.Duration("retryAfter")),
       watchInterval: optional(Config.Duration("watchInterval")),
+      republishInterval: optional(Config.Duration("republishInterval")),
       probeTimeout: optional(Config.Duration("probeTimeout"))
     }),
     "limits"

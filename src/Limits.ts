@@ -66,6 +66,11 @@ export interface Values {
   readonly retryAfter: Duration.Duration
   /** Between looks for peers that died without a word, while `Peers.changes` runs. Default 2 seconds. */
   readonly watchInterval: Duration.Duration
+  /**
+   * Between looks whether the own socket and capability file are still there, should the watch of their directories miss
+   * it. Default 10 seconds, growing to 32 times that while something else stands in their place.
+   */
+  readonly republishInterval: Duration.Duration
   /** One connect probe for liveness. Default 3 seconds. Then the peer counts as neither alive nor dead. */
   readonly probeTimeout: Duration.Duration
 }
@@ -111,6 +116,7 @@ export const defaults: Values = {
   rememberTimeout: Duration.minutes(10),
   retryAfter: Duration.millis(100),
   watchInterval: Duration.seconds(2),
+  republishInterval: Duration.seconds(10),
   probeTimeout: Duration.seconds(3)
 }
 
