@@ -113,6 +113,7 @@ export const config: Config.Config<Options> = Config.all({
       maxInFlightMessages: optional(Config.Int("maxInFlightMessages")),
       maxInFlightBytes: optional(Config.Int("maxInFlightBytes")),
       authenticationTimeout: optional(Config.Duration("authenticationTimeout")),
+      maxRefusalDelay: optional(Config.Duration("maxRefusalDelay")),
       idleTimeout: optional(Config.Duration("idleTimeout")),
       frameTimeout: optional(Config.Duration("frameTimeout")),
       writeTimeout: optional(Config.Duration("writeTimeout")),

@@ -46,6 +46,11 @@ export interface Values {
   readonly maxInFlightBytes: number
   /** From accept to the first good frame. Default 2 seconds, absolute. Then `authentication timeout`. */
   readonly authenticationTimeout: Duration.Duration
+  /**
+   * Longest wait before a failed authentication is answered, reached when an endpoint sees many of them; the first four
+   * are answered at once. Default 1 second, and never more than `authenticationTimeout`. Good ones never wait.
+   */
+  readonly maxRefusalDelay: Duration.Duration
   /** Without a byte from an authenticated peer. Default 30 seconds. Then `idle timeout`. */
   readonly idleTimeout: Duration.Duration
   /** From the first byte of a frame to its LF. Default 5 seconds. Then `frame timeout`. */
@@ -106,6 +111,7 @@ export const defaults: Values = {
   maxInFlightMessages: 1_024,
   maxInFlightBytes: 1_048_576,
   authenticationTimeout: Duration.seconds(2),
+  maxRefusalDelay: Duration.seconds(1),
   idleTimeout: Duration.seconds(30),
   frameTimeout: Duration.seconds(5),
   writeTimeout: Duration.seconds(5),

@@ -107,11 +107,17 @@ const closeServer = (server: net.Server) =>
     server.close(() => resume(Effect.void))
   })
 
+/**
+ * Connections that the system holds until they are accepted; it cuts this to its own limit. Node's 511 are fewer than a
+ * crowd of some hundred that keeps coming back, and a connect that finds no room fails.
+ */
+const backlog = 4_096
+
 const bind = (server: net.Server, path: string) =>
   Effect.callback<void, ListenFailed>((resume) => {
     // Stays for good: a failed accept, such as EMFILE, must not end the process. The next accept may succeed.
     server.on("error", (error) => resume(Effect.fail(new ListenFailed({ path, code: errnoOf(error) }))))
-    server.listen(path, () => resume(Effect.void))
+    server.listen({ path, backlog }, () => resume(Effect.void))
   })
 
 /** A name for binding: it is in use for a moment, in a private directory, and never longer than the final one may be. */
