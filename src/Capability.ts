@@ -24,6 +24,7 @@ import * as crypto from "node:crypto"
 import * as path from "node:path"
 import { Host } from "./Host.ts"
 import { keep, type Standing } from "./internal/keeper.ts"
+import * as leftovers from "./internal/leftovers.ts"
 import * as metrics from "./internal/metrics.ts"
 import { Posix } from "./internal/posix.ts"
 import * as privateFiles from "./internal/privateFiles.ts"
@@ -116,6 +117,8 @@ export class Capability extends Context.Service<Capability, {
   readonly hints: Stream.Stream<void>
   /** Removes the file of `record` if it still holds the same token. Answers whether it did. */
   readonly remove: (record: CapabilityRecord) => Effect.Effect<boolean, CapabilityError>
+  /** Removes the temporary files of processes that were killed while they published. `publish` does so as well. */
+  readonly sweep: Effect.Effect<void>
 }>()("effect-messaging/Capability") {}
 
 const Token = Schema.String.pipe(Schema.check(Schema.isPattern(/^[0-9a-f]{64}$/)))
@@ -248,7 +251,7 @@ export const make = Effect.gen(function*() {
 
   /** A private temporary file gets the name by `place`: readers see the whole file or none. */
   const write = Effect.fnUntraced(function*(file: string, bytes: Uint8Array, place: Place) {
-    const temporary = `${file}.${crypto.randomBytes(8).toString("hex")}.tmp`
+    const temporary = leftovers.temporaryName(file, host.pid)
     const noFollow = Option.isSome(host.uid)
     yield* Effect.scoped(Effect.gen(function*() {
       const opened = yield* fs.open(temporary, { flag: "wx", mode: 0o600, noFollow })
@@ -265,6 +268,16 @@ export const make = Effect.gen(function*() {
       wrap
     )
   })
+
+  const sweepTemporary = Effect.fnUntraced(function*(home: string) {
+    for (const name of yield* fs.readDirectory(home)) {
+      const pid = leftovers.pidOfTemporary(name)
+      if (pid === undefined || !leftovers.hasEnded(pid)) continue
+      const file = path.join(home, name)
+      const info = yield* files.inspect(file)
+      if (Option.isSome(info) && info.value.type === "File" && files.isOwn(info.value)) yield* fs.remove(file)
+    }
+  }, (sweeping) => Effect.ignore(sweeping))
 
   /** Fails where anything stands at the name, which a rename would replace. */
   const placeNew: Place = (temporary, file) => Effect.andThen(fs.link(temporary, file), fs.remove(temporary))
@@ -291,11 +304,16 @@ export const make = Effect.gen(function*() {
   return Capability.of({
     lookup,
     remove,
+    sweep: Effect.flatMap(
+      directory,
+      (home) => Effect.ignore(Effect.andThen(files.checkPrivate(home), sweepTemporary(home)))
+    ),
     publish: Effect.fnUntraced(function*(socketPath: string, options: PublishOptions = {}) {
       const home = yield* directory
       const record = newRecord(socketPath, host.pid, host.cwd, options, yield* Clock.currentTimeMillis)
       const bytes = yield* encode(record)
       yield* wrap(files.ensurePrivate(home))
+      yield* sweepTemporary(home)
       yield* Effect.acquireRelease(
         write(path.join(home, fileName(socketPath)), bytes, fs.rename),
         () => Effect.ignore(remove(record))
@@ -343,6 +361,7 @@ export const makeMemory: Effect.Effect<Capability["Service"]> = Effect.gen(funct
     )
   return Capability.of({
     remove,
+    sweep: Effect.void,
     hints: Stream.fromPubSub(hints),
     publish: (socketPath, options = {}) =>
       Effect.flatMap(Clock.currentTimeMillis, (now) =>

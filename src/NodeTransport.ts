@@ -20,6 +20,7 @@ import { checkLength, maxPathBytes } from "./Address.ts"
 import { Host } from "./Host.ts"
 import { accept } from "./internal/acceptor.ts"
 import { keep, type Standing } from "./internal/keeper.ts"
+import { isStagingName } from "./internal/leftovers.ts"
 import * as metrics from "./internal/metrics.ts"
 import { fromNetSocket } from "./internal/nodeSocket.ts"
 import { withPathLock } from "./internal/pathLock.ts"
@@ -127,6 +128,9 @@ const stagingName = (room: number, taken: string): string => {
   return name === taken ? stagingName(room, taken) : name
 }
 
+/** Milliseconds in which a socket that was bound listens, many times over. */
+const stagingPatience = 100
+
 /** Reads `Limits` and `Host`. */
 export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSystem> = Effect.gen(function*() {
   const fs = yield* FileSystem.FileSystem
@@ -206,6 +210,21 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
     }))
   })
 
+  /**
+   * Removes the private names that killed processes have left in a directory. One that has just been bound refuses for a
+   * moment, until it listens; so only what refuses twice is dead.
+   */
+  const sweepStaging = Effect.fnUntraced(function*(directory: string) {
+    const names = (yield* fs.readDirectory(directory)).filter(isStagingName).map((name) => path.join(directory, name))
+    const dead = yield* Effect.filter(
+      names,
+      (name) => Effect.orElseSucceed(Effect.map(occupant(name), Option.isSome), () => false)
+    )
+    if (dead.length === 0) return
+    yield* Effect.sleep(stagingPatience)
+    yield* Effect.forEach(dead, (name) => Effect.ignore(removeDead(name)), { discard: true })
+  }, (sweeping) => Effect.ignore(sweeping))
+
   /** Gives the staged socket its public name, exclusively. */
   const publish = Effect.fnUntraced(function*(staging: string, socketPath: string): Effect.fn.Return<
     void,
@@ -249,6 +268,7 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
     )
     // Before binding, so that the usual mistakes are told without a trace on disk.
     yield* occupant(socketPath)
+    yield* sweepStaging(directory)
     const room = maxPathBytes(host.platform) - Buffer.byteLength(path.join(directory, "/"))
     // What to remove: never anything but what stands there with this inode.
     let own: FileSystem.File.Info | undefined
@@ -339,9 +359,10 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
     discard: (socketPath) =>
       isPipe(socketPath) ? Effect.succeed("absent") : Effect.gen(function*() {
         if (Option.isNone(yield* files.inspect(socketPath))) return "absent"
-        yield* files.checkPrivate(path.dirname(socketPath))
-        if (!(yield* removeDead(socketPath))) return "kept"
         const directory = path.dirname(socketPath)
+        yield* files.checkPrivate(directory)
+        if (!(yield* removeDead(socketPath))) return "kept"
+        yield* sweepStaging(directory)
         // Only a directory that an endpoint made for itself; any other is the user's.
         if (isEndpointDirectory(path.basename(directory))) {
           yield* Effect.ignore(posix.removeEmptyDirectory(directory))
