@@ -20,6 +20,7 @@ const connections = gauge("connections", "Accepted connections, by state")
 const inboxEntries = gauge("inbox_entries", "Entries in the inbox")
 const inboxBytes = gauge("inbox_bytes", "Their bytes on the wire")
 const retries = counter("send_retries", "Messages sent again after a lost connection")
+const republished = counter("republished", "Sockets and capabilities that had disappeared and were published again")
 const sendDuration = Metric.timer("effect_messaging_send_duration", {
   description: "From the call of send, ask or ping to its end"
 })
@@ -34,6 +35,7 @@ export interface Meter {
   readonly connected: (state: "authenticated" | "unauthenticated", change: 1 | -1) => void
   readonly inbox: (entries: number, bytes: number) => void
   readonly retried: () => void
+  readonly republished: (what: "socket" | "capability") => void
   /** How long a request took, in milliseconds, however it ended. */
   readonly answered: (millis: number) => void
 }
@@ -90,6 +92,7 @@ export const make: Effect.Effect<Meter> = Effect.contextWith((context: Context.C
       tellInbox()
     },
     retried: () => retries.updateUnsafe(1, context),
+    republished: (what) => Metric.withAttributes(republished, { what }).updateUnsafe(1, context),
     answered: (millis) => sendDuration.updateUnsafe(Duration.millis(millis), context)
   })
 })
