@@ -1,8 +1,8 @@
 /**
  * The benchmark. `npm run bench` runs all of it against `dist` and writes `results.json` and `results.svg`;
  * `npm run bench -- --quick` only shows that it works. While optimising:
- * `node bench/run.ts --only throughput-100 [--rounds N] [--millis N] [--library source|dist|PATH] [--against PATH]
- * [--profiles DIRECTORY]`, where PATH is the index of another checkout's library, and `--against` lets it take turns
+ * `node bench/run.ts --only throughput-100 [--systems REGEXP] [--rounds N] [--millis N] [--library source|dist|PATH]
+ * [--against PATH] [--profiles DIRECTORY]`, where PATH is the index of another checkout's library, and `--against` lets it take turns
  * with the first in the same run. Absolute figures mean little on a shared machine; read the ratios and their range.
  */
 import { spawnSync } from "node:child_process"
@@ -27,6 +27,7 @@ const { values: flags } = parseArgs({
     millis: { type: "string" },
     quick: { type: "boolean", default: false },
     library: { type: "string", default: "source" },
+    systems: { type: "string", default: "" },
     against: { type: "string" },
     profiles: { type: "string" },
     // Installs the peers, and writes the results.
@@ -35,7 +36,7 @@ const { values: flags } = parseArgs({
 })
 
 /** Only a whole run is worth publishing. */
-const saves = flags.save && !flags.quick && flags.only === undefined
+const saves = flags.save && !flags.quick && flags.only === undefined && flags.systems === ""
 
 const print = (text: string) => process.stdout.write(`${text}\n`)
 const here = (file: string) => new URL(file, import.meta.url)
@@ -85,6 +86,7 @@ const settings: Settings = {
   quick: flags.quick,
   library: libraryUrl(flags.library),
   against: flags.against === undefined ? undefined : libraryUrl(flags.against),
+  systems: new RegExp(flags.systems),
   profiles: flags.profiles,
   directory,
   native: directory,

@@ -31,6 +31,8 @@ export interface Settings extends turns.Settings {
   readonly library: string
   /** The URL of another one's, to take turns with it. */
   readonly against?: string | undefined
+  /** The names of the contenders to run beside the first of each row. */
+  readonly systems: RegExp
   /** Where to leave CPU profiles; none are made if undefined. */
   readonly profiles?: string | undefined
   /** A temporary directory, which the caller removes. */
@@ -103,9 +105,12 @@ export const runLoad = async (pair: Pair, load: Load, millis: number): Promise<T
 
 const isOurs = ({ client, server }: Contender) => server.startsWith("ours") || client.startsWith("ours")
 
-/** Each contender, and where ours is one of its ends, beside it the other library's. */
-export const withRival = (contenders: ReadonlyArray<Contender>, { against }: Settings): ReadonlyArray<Contender> =>
-  contenders.flatMap((contender) =>
+/** The first contender, the floor, and those asked for; where ours is an end of one, beside it the other library's. */
+export const select = (
+  contenders: ReadonlyArray<Contender>,
+  { against, systems }: Settings
+): ReadonlyArray<Contender> =>
+  contenders.filter(({ name }, i) => i === 0 || systems.test(name)).flatMap((contender) =>
     against === undefined || !isOurs(contender)
       ? [contender]
       : [contender, { ...contender, name: `${contender.name} (against)`, library: against }]
@@ -123,7 +128,7 @@ export const players = async (
   const absence = ({ isPeer, needs }: Contender) =>
     settings.quick && isPeer === true ? "--quick" : settings.missing.get(needs ?? "")
   const launched = await Promise.all(
-    withRival(contenders, settings).map(async (contender) => ({
+    select(contenders, settings).map(async (contender) => ({
       contender,
       absent: absence(contender),
       pair: absence(contender) === undefined

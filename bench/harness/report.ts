@@ -9,11 +9,15 @@ const range = (value: Spread | undefined) =>
   value === undefined ? "" : `${value.low.toFixed(2)} to ${value.high.toFixed(2)}`
 
 const columns = (row: Row, results: ReadonlyArray<Result>) => {
-  const has = (key: "p99" | "serverMicros" | "clientMicros") => results.some((result) => result[key] !== undefined)
+  const has = (key: "p99" | "cpuRatio" | "serverMicros" | "clientMicros") =>
+    results.some((result) => result[key] !== undefined)
   return [
     { title: row.unit, of: ({ value }: Result) => figure(value?.median) },
     { title: "ratio", of: ({ ratio }: Result) => ratio?.median.toFixed(2) ?? "" },
     { title: "its range", of: ({ ratio }: Result) => range(ratio) },
+    ...(has("cpuRatio")
+      ? [{ title: "ratio by CPU", of: ({ cpuRatio }: Result) => cpuRatio?.median.toFixed(2) ?? "" }]
+      : []),
     ...(has("p99") ? [{ title: "p99", of: ({ p99 }: Result) => figure(p99?.median) }] : []),
     ...(has("serverMicros")
       ? [{ title: "server CPU µs", of: ({ serverMicros }: Result) => figure(serverMicros) }]

@@ -31,9 +31,17 @@ export interface Result {
   /** To the first of the row. */
   readonly ratio?: stats.Spread | undefined
   readonly p99?: stats.Spread | undefined
+  /**
+   * The ratio that there would be if each process had a core to itself: of the CPU time for each message of whichever
+   * end needs more. Steadier than `ratio` where others use the machine.
+   */
+  readonly cpuRatio?: stats.Spread | undefined
   readonly serverMicros?: number | undefined
   readonly clientMicros?: number | undefined
 }
+
+const bottleneck = ({ clientMicros = Number.NaN, serverMicros = Number.NaN }: Turn) =>
+  Math.max(serverMicros, clientMicros)
 
 const summarize = (name: string, turns: ReadonlyArray<Turn>, floor: ReadonlyArray<Turn>): Result => {
   const values = (turns: ReadonlyArray<Turn>) => turns.map(({ value }) => value)
@@ -45,6 +53,9 @@ const summarize = (name: string, turns: ReadonlyArray<Turn>, floor: ReadonlyArra
     name,
     value: stats.spread(values(turns)),
     ratio: stats.spread(stats.ratios(values(turns), values(floor))),
+    cpuRatio: turns.every(({ serverMicros }) => serverMicros === undefined)
+      ? undefined
+      : stats.spread(stats.ratios(floor.map(bottleneck), turns.map(bottleneck))),
     p99: some(({ p99 }) => p99),
     serverMicros: some(({ serverMicros }) => serverMicros)?.median,
     clientMicros: some(({ clientMicros }) => clientMicros)?.median

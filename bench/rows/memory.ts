@@ -1,5 +1,5 @@
 /** Memory of the server for each connection that has sent one message and is idle. */
-import { type Contender, launch, type Settings, stop, withRival } from "../harness/pairs.ts"
+import { type Contender, launch, select, type Settings, stop } from "../harness/pairs.ts"
 import { takeTurns } from "../harness/turns.ts"
 import { floor, ourServer1, ourServer2 } from "./contenders.ts"
 import type { Row } from "./row.ts"
@@ -35,7 +35,7 @@ export const memory: Row = {
   better: "less",
   run: (settings) =>
     takeTurns(
-      withRival(contenders, settings).map((contender) => ({
+      select(contenders, settings).map((contender) => ({
         name: contender.name,
         play: () => measure(contender, settings)
       })),

@@ -3,10 +3,14 @@ import * as NodeSocket from "@effect/platform-node/NodeSocket"
 import * as NodeSocketServer from "@effect/platform-node/NodeSocketServer"
 import { Context, Effect, Layer, Schema } from "effect"
 import { Rpc, RpcClient, type RpcClientError, RpcGroup, RpcSerialization, RpcServer } from "effect/rpc"
+import * as events from "node:events"
 import * as path from "node:path"
 import { repeatEffect } from "../harness/driveEffect.ts"
 import { type Load, message, type Served, type ServeOptions, type Session, type Target } from "../harness/system.ts"
 import { build } from "./ourLayers.ts"
+
+// Its fibers wait for a full socket with listeners of their own each, which Node would warn of again and again.
+events.EventEmitter.defaultMaxListeners = 0
 
 class Api extends RpcGroup.make(
   Rpc.make("send", { payload: { type: Schema.String, data: Schema.String }, success: Schema.String })
