@@ -15,9 +15,9 @@ import { chart } from "./harness/chart.ts"
 import { describe } from "./harness/machine.ts"
 import { compileAll } from "./harness/native.ts"
 import type { Settings } from "./harness/pairs.ts"
+import * as peers from "./harness/peers.ts"
 import { table } from "./harness/report.ts"
 import type { Result } from "./harness/turns.ts"
-import * as peers from "./peers.ts"
 import { rows } from "./rows/all.ts"
 
 const { values: flags } = parseArgs({
@@ -70,6 +70,7 @@ const findMissing = async (): Promise<ReadonlyMap<string, string>> => {
   const { error } = spawnSync("taskset", ["--version"])
   if (error !== undefined) missing.set("taskset", `${error.message}; the processes of "latency" are not pinned`)
   for (const [name, reason] of missing) print(`not there: ${name} (${reason})`)
+  if (missing.size > 0 && !saves) print("`npm ci --ignore-scripts` in bench/ installs the peers")
   return missing
 }
 

@@ -6,7 +6,7 @@ const [width, labelWidth, barWidth, barHeight, pitch, top] = [760, 220, 380, 18,
 
 const escape = (text: string) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;")
 
-// Greys that keep a contrast of 4.5 on white and on GitHub's dark grey need two sets; so does the text.
+// Text that can be read on white cannot on GitHub's dark grey, so there are two sets of colours.
 const style = `
   text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1f2328 }
   .title { font-size: 15px; font-weight: 600 }

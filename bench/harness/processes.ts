@@ -48,9 +48,11 @@ const caller = (child: ChildProcess, name: string) => {
         if ("error" in reply) reject(new Error(`${name}, ${request.method}: ${reply.error}`))
         else resolve(reply.value)
       }
+      if (!child.connected) return onExit(child.exitCode, child.signalCode)
       child.once("exit", onExit)
       if (request.method !== "stop") child.once("message", onReply)
-      child.send(request)
+      // Should the channel close meanwhile, `onExit` tells.
+      child.send(request, () => {})
     })
   return (method: Request["method"]) => (...args: ReadonlyArray<unknown>) => {
     const result = last.then(() => exchange({ method, args }))
@@ -68,6 +70,8 @@ export const start = (options: Options): Methods => {
     env: environment(options.directory, options),
     stdio: ["ignore", "inherit", "inherit", "ipc"]
   })
+  // A command that cannot be started is as one that ended: the first call says so.
+  child.once("error", () => {})
   const call = caller(child, options.system)
   return {
     serve: call("serve"),

@@ -1,8 +1,8 @@
 /** gRPC over a Unix socket with JSON for its messages: one call that streams both ways. No token, no bounds. */
 import * as path from "node:path"
 import { drive, type Link } from "../harness/drive.ts"
+import { importPeer } from "../harness/peers.ts"
 import { type Load, message, type Served, type ServeOptions, type Session, type Target } from "../harness/system.ts"
-import { importPeer } from "../peers.ts"
 
 interface Call {
   readonly on: (event: string, handler: (message: unknown) => void) => void

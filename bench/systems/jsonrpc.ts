@@ -2,8 +2,8 @@
 import * as net from "node:net"
 import * as path from "node:path"
 import { repeat } from "../harness/drive.ts"
+import { importPeer } from "../harness/peers.ts"
 import { type Load, message, type Served, type ServeOptions, type Session, type Target } from "../harness/system.ts"
-import { importPeer } from "../peers.ts"
 import { dial, hangUp } from "./wire.ts"
 
 interface MessageConnection {

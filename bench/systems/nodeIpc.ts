@@ -1,8 +1,8 @@
 /** node-ipc over a Unix socket, with its own framing and JSON, and an event for the ack. No token, no bounds. */
 import * as path from "node:path"
 import { drive, type Link } from "../harness/drive.ts"
+import { importPeer } from "../harness/peers.ts"
 import { type Load, message, type Served, type ServeOptions, type Session, type Target } from "../harness/system.ts"
-import { importPeer } from "../peers.ts"
 
 interface Connection {
   readonly on: (event: string, handler: (data: unknown) => void) => void

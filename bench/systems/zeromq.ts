@@ -1,8 +1,8 @@
 /** zeromq over ipc: a dealer that sends JSON to a router, which answers each with an ack. No token, no bounds. */
 import * as path from "node:path"
 import { drive, type Link } from "../harness/drive.ts"
+import { importPeer } from "../harness/peers.ts"
 import { type Load, message, type Served, type ServeOptions, type Session, type Target } from "../harness/system.ts"
-import { importPeer } from "../peers.ts"
 
 interface Socket extends AsyncIterable<ReadonlyArray<Buffer>> {
   readonly bind: (address: string) => Promise<void>
