@@ -1,7 +1,7 @@
-/** Keeps a number of messages in flight over connections that work with callbacks, and counts the acks. */
+/** Keeps a number of messages in flight, and counts the acks. */
 import type { Load, Sample, Session } from "./system.ts"
 
-/** One connection of a client. */
+/** One connection of a client that works with callbacks. */
 export interface Link {
   /** Sends `count` messages, in as few writes as the client can. */
   readonly send: (count: number) => void
@@ -21,7 +21,7 @@ export const summarize = (micros: ReadonlyArray<number>) => {
 /** The share of each connection; every one has at least one message in flight. */
 export const shareOf = ({ connections, inFlight }: Load) => Math.max(1, Math.floor(inFlight / connections))
 
-const run = (links: ReadonlyArray<Link>, load: Load, millis: number) =>
+const runLinks = (links: ReadonlyArray<Link>, load: Load, millis: number) =>
   new Promise<Sample>((resolve) => {
     const share = shareOf(load)
     const latencies: Array<number> | undefined = load.inFlight === 1 ? [] : undefined
@@ -58,9 +58,31 @@ export const drive = async (load: Load, open: () => Promise<Link>): Promise<Sess
   const links: Array<Link> = []
   for (let i = 0; i < load.connections; i++) links.push(await open())
   return {
-    run: (millis) => run(links, load, millis),
+    run: (millis) => runLinks(links, load, millis),
     close: async () => {
       for (const link of links) await link.close()
     }
   }
 }
+
+/** A session of as many loops as the load has messages in flight, each of which awaits `one` again and again. */
+export const repeat = (load: Load, one: (loop: number) => Promise<unknown>): Session => ({
+  run: async (millis) => {
+    const latencies: Array<number> | undefined = load.inFlight === 1 ? [] : undefined
+    let acks = 0
+    const start = performance.now()
+    const end = start + millis
+    const loop = async (index: number) => {
+      for (let sentAt = start; sentAt < end;) {
+        await one(index)
+        const now = performance.now()
+        if (now < end) acks++
+        latencies?.push((now - sentAt) * 1_000)
+        sentAt = now
+      }
+    }
+    await Promise.all(Array.from({ length: load.inFlight }, (_, index) => loop(index)))
+    return { acks, millis, latencies: latencies && summarize(latencies) }
+  },
+  close: async () => {}
+})

@@ -5,24 +5,32 @@ import type { Methods, Reply, Request } from "./role.ts"
 
 export interface Options {
   readonly system: string
-  /** Home and temporary directory of the process, so that it meets nobody else's endpoints. */
   readonly directory: string
   /** The library to load where the system is ours: the URL of its index. */
   readonly library: string
+  /** Where the compiled C programs are. */
+  readonly native: string
   /** Cores the process may use, such as `0` or `0,1`; all of them if undefined. */
   readonly cores?: string | undefined
   readonly nodeOptions?: ReadonlyArray<string> | undefined
 }
 
-export interface Role extends Methods {
-  readonly pid: number
-}
-
 const entry = fileURLToPath(new URL("role.ts", import.meta.url))
 
-const environment = ({ directory, library }: Options): NodeJS.ProcessEnv => {
+/** Home and temporary directory of its own, so that it meets nobody else's endpoints. */
+export const environment = (
+  directory: string,
+  { library, native }: Pick<Options, "library" | "native">
+): NodeJS.ProcessEnv => {
   const { CLAUDE_CODE_MESSAGING_SOCKET: _, XDG_RUNTIME_DIR: __, ...rest } = process.env
-  return { ...rest, TMPDIR: directory, HOME: directory, CLAUDE_CONFIG_DIR: directory, BENCH_LIBRARY: library }
+  return {
+    ...rest,
+    TMPDIR: directory,
+    HOME: directory,
+    CLAUDE_CONFIG_DIR: directory,
+    BENCH_LIBRARY: library,
+    BENCH_NATIVE: native
+  }
 }
 
 /** Calls wait for each other: a child does one thing at a time. */
@@ -40,9 +48,11 @@ const caller = (child: ChildProcess, name: string) => {
         if ("error" in reply) reject(new Error(`${name}, ${request.method}: ${reply.error}`))
         else resolve(reply.value)
       }
+      if (!child.connected) return onExit(child.exitCode, child.signalCode)
       child.once("exit", onExit)
       if (request.method !== "stop") child.once("message", onReply)
-      child.send(request)
+      // Should the channel close meanwhile, `onExit` tells.
+      child.send(request, () => {})
     })
   return (method: Request["method"]) => (...args: ReadonlyArray<unknown>) => {
     const result = last.then(() => exchange({ method, args }))
@@ -51,23 +61,27 @@ const caller = (child: ChildProcess, name: string) => {
   }
 }
 
-export const start = (options: Options): Role => {
+export const start = (options: Options): Methods => {
   const node = [...(options.nodeOptions ?? []), entry, options.system]
   const [command, args] = options.cores === undefined
     ? [process.execPath, node]
     : ["taskset", ["-c", options.cores, process.execPath, ...node]]
   const child = spawn(command, args, {
-    env: environment(options),
+    env: environment(options.directory, options),
     stdio: ["ignore", "inherit", "inherit", "ipc"]
   })
+  // A command that cannot be started is as one that ended: the first call says so.
+  child.once("error", () => {})
   const call = caller(child, options.system)
   return {
-    pid: child.pid ?? 0,
     serve: call("serve"),
+    begin: call("begin"),
+    end: call("end"),
     connect: call("connect"),
     run: call("run"),
     disconnect: call("disconnect"),
     cpu: call("cpu"),
+    memory: call("memory"),
     stop: call("stop")
-  } as Role
+  } as Methods
 }

@@ -2,13 +2,22 @@
  * One end of a system, in a process of its own: `node role.ts <system>`. Does what the parent asks over the IPC channel,
  * one thing at a time, and ends with the channel.
  */
-import type { Load, Served, ServeOptions, Session, System, Target } from "./system.ts"
+import {
+  drainMillis,
+  type Load,
+  type Served,
+  type ServeOptions,
+  type Session,
+  type System,
+  type Target
+} from "./system.ts"
 
 const [name] = process.argv.slice(2)
 const system = await import(`../systems/${name}.ts`) as System
 
 let served: Served | undefined
 let session: Session | undefined
+let draining: NodeJS.Timeout | undefined
 
 const cannot = (what: string): never => {
   throw new Error(`${name} cannot ${what}`)
@@ -18,6 +27,14 @@ const methods = {
   serve: async (options: ServeOptions) => {
     served = await (system.serve?.(options) ?? cannot("serve"))
     return served.target
+  },
+  /** A server's turn begins and ends: only then does it drain, so that it costs the others nothing. */
+  begin: () => {
+    if (served?.drain !== undefined) draining = setInterval(served.drain, drainMillis)
+  },
+  end: () => {
+    clearInterval(draining)
+    served?.drain?.()
   },
   connect: async (target: Target, load: Load) => {
     session = await (system.connect?.(target, load) ?? cannot("connect"))
@@ -33,7 +50,14 @@ const methods = {
     const { system, user } = process.cpuUsage()
     return user + system
   },
+  /** Bytes resident after a collection; needs `--expose-gc`. */
+  memory: () => {
+    if (served?.memoryBytes !== undefined) return served.memoryBytes()
+    for (let i = 0; i < 4; i++) globalThis.gc?.()
+    return process.memoryUsage.rss()
+  },
   stop: async () => {
+    clearInterval(draining)
     await session?.close()
     await served?.close()
     process.disconnect()
@@ -53,6 +77,9 @@ export interface Request {
 }
 
 export type Reply = { readonly value: unknown } | { readonly error: string }
+
+// The parent is gone, or done: nothing here is worth keeping.
+process.once("disconnect", () => process.exit())
 
 process.on("message", async ({ args, method }: Request) => {
   try {

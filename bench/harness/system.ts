@@ -9,16 +9,24 @@ export interface Target {
 export interface ServeOptions {
   /** A private directory for the server's socket and files. */
   readonly directory: string
-  /** Whether the inbox is emptied every `drainMillis`; otherwise what is stored stays. Default true. */
-  readonly drains?: boolean | undefined
   /** Entries put in the inbox before the start, and kept in it. Default 0. */
   readonly waiting?: number | undefined
+  /** Other peers in the directory, none of them alive. Default 0. */
+  readonly peers?: number | undefined
+  /** Whether the server says that it speaks protocol 1 only. Default false. */
+  readonly protocol1?: boolean | undefined
+  /** Whether a handler takes each entry and answers queries, so that nothing has to be drained. Default false. */
+  readonly answers?: boolean | undefined
 }
 
 export interface Served {
   readonly target: Target
-  /** CPU time used so far, where the work is not done by the process that serves `Served` itself. */
+  /** Takes all entries out of the inbox but those that are to wait. */
+  readonly drain?: (() => void) | undefined
+  /** CPU time used so far, where another process does the work. */
   readonly cpuMicros?: (() => number) | undefined
+  /** Memory in use, where another process does the work. */
+  readonly memoryBytes?: (() => number) | undefined
   readonly close: () => Promise<void>
 }
 
@@ -29,6 +37,8 @@ export interface Load {
   readonly inFlight: number
   /** Characters of `data` in a message. */
   readonly bytes: number
+  /** Whether each message is a query that waits for its answer. Default false. */
+  readonly ask?: boolean | undefined
 }
 
 /** What a client counted while it ran. */
@@ -41,7 +51,7 @@ export interface Sample {
   readonly latencies?: { readonly p50: number; readonly p99: number } | undefined
 }
 
-/** A client that has connected. */
+/** A client that has connected, and sent one message over each connection. */
 export interface Session {
   /** Keeps the load up for `millis`. Returns when nothing is in flight any more. May be called again. */
   readonly run: (millis: number) => Promise<Sample>
@@ -54,10 +64,10 @@ export interface System {
   readonly connect?: ((target: Target, load: Load) => Promise<Session>) | undefined
 }
 
-/** Both sides' inboxes: nothing is refused, as long as the timer that empties them is at most a second late. */
+/** Both sides' inboxes: nothing is refused, as long as the timer that drains them is not a second late. */
 export const inboxLimits = { entries: 1_000_000, bytes: 1_073_741_824 }
 
-/** Both sides' inboxes are emptied by a timer, whatever is in them: equal retention, and no reader to wake. */
+/** Both sides' inboxes are drained by a timer, whatever is in them: equal retention, and no reader to wake. */
 export const drainMillis = 5
 
 export const message = (bytes: number) => "x".repeat(bytes)

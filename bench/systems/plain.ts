@@ -5,7 +5,7 @@
 import * as crypto from "node:crypto"
 import * as net from "node:net"
 import * as path from "node:path"
-import { drainMillis, inboxLimits, type Served, type ServeOptions } from "../harness/system.ts"
+import { inboxLimits, type Served, type ServeOptions } from "../harness/system.ts"
 
 const maxFrameBytes = 65_536
 
@@ -25,11 +25,16 @@ interface Frame {
 
 const iso = () => new Date().toISOString()
 
-/** Bounded by entries and bytes, emptied by a timer. */
-const makeInbox = ({ drains, waiting = 0 }: ServeOptions) => {
-  let entries: Array<
-    { readonly id: string; readonly message: Frame; readonly receivedAt: number; readonly bytes: number }
-  > = []
+interface Entry {
+  readonly id: string
+  readonly message: Frame
+  readonly receivedAt: number
+  readonly bytes: number
+}
+
+/** Bounded by entries and bytes; the `waiting` oldest stay. */
+const makeInbox = (waiting: number) => {
+  const entries: Array<Entry> = []
   let bytes = 0
   let nextId = 1
   const offer = (message: Frame, size: number): string | undefined => {
@@ -40,10 +45,10 @@ const makeInbox = ({ drains, waiting = 0 }: ServeOptions) => {
     return id
   }
   for (let i = 0; i < waiting; i++) offer({ type: "text", data: "waiting" }, 100)
-  const timer = drains === false ? undefined : setInterval(() => {
+  const drain = () => {
     for (const entry of entries.splice(waiting)) bytes -= entry.bytes
-  }, drainMillis)
-  return { offer, stop: () => clearInterval(timer) }
+  }
+  return { offer, drain }
 }
 
 const isFrame = (value: unknown): value is Frame =>
@@ -52,7 +57,7 @@ const isFrame = (value: unknown): value is Frame =>
 export const servePlain = (ways: Ways) => async (options: ServeOptions): Promise<Served> => {
   const token = crypto.randomBytes(32).toString("hex")
   const socketPath = path.join(options.directory, "plain.sock")
-  const inbox = makeInbox(options)
+  const inbox = makeInbox(options.waiting ?? 0)
   const open = new Set<net.Socket>()
   const server = net.createServer((conn) => {
     const matches = ways.makeMatcher(token)
@@ -97,8 +102,8 @@ export const servePlain = (ways: Ways) => async (options: ServeOptions): Promise
   await new Promise<void>((resolve) => server.listen(socketPath, 1_024, resolve))
   return {
     target: { socketPath, token },
+    drain: inbox.drain,
     close: async () => {
-      inbox.stop()
       for (const conn of open) conn.destroy()
       await new Promise((resolve) => server.close(resolve))
     }

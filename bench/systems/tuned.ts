@@ -4,8 +4,6 @@
  */
 import { matchesToken, servePlain } from "./plain.ts"
 
-export { connect } from "./floor.ts"
-
 export const serve = servePlain({
   makeMatcher: (token) => {
     const matches = matchesToken(token)
