@@ -22,7 +22,7 @@ import { Buffer } from "node:buffer"
 import * as crypto from "node:crypto"
 import * as path from "node:path"
 import { Host } from "./Host.ts"
-import { Posix } from "./internal/posix.ts"
+import { Posix, readUntrusted } from "./internal/posix.ts"
 import * as privateFiles from "./internal/privateFiles.ts"
 import { DirectoryNotPrivate, failed, FileFailed } from "./internal/privateFiles.ts"
 import { Limits } from "./Limits.ts"
@@ -175,7 +175,7 @@ export const make = Effect.gen(function*() {
   )
 
   const read = Effect.fnUntraced(function*(file: string) {
-    const opened = yield* posix.readUntrusted(file, limits.maxCapabilityBytes).pipe(
+    const opened = yield* readUntrusted(posix, file, limits.maxCapabilityBytes).pipe(
       Effect.mapError((reason) => reason.code === "ELOOP" ? refuse(file, "a link") : new CapabilityError({ reason }))
     )
     if (!opened.isRegular) return yield* refuse(file, "not a regular file")

@@ -19,6 +19,7 @@ import * as path from "node:path"
 import { checkLength, maxPathBytes } from "./Address.ts"
 import { Host } from "./Host.ts"
 import { accept } from "./internal/acceptor.ts"
+import { Interposer, type Interposition } from "./internal/interposer.ts"
 import { fromNetSocket } from "./internal/nodeSocket.ts"
 import { withPathLock } from "./internal/pathLock.ts"
 import { Posix } from "./internal/posix.ts"
@@ -55,7 +56,8 @@ const inodeOf = ({ dev, ino, mtime }: FileSystem.File.Info) =>
 
 const wrap = Effect.mapError((reason: ListenError["reason"]) => new ListenError({ reason }))
 
-const dialReason = (path: string, error: unknown): DialError["reason"] => {
+/** What a dial, or a look at the socket, failed with. */
+export const dialReason = (path: string, error: unknown): DialError["reason"] => {
   const code = errnoOf(error)
   switch (code) {
     case "ENOENT":
@@ -70,8 +72,14 @@ const dialReason = (path: string, error: unknown): DialError["reason"] => {
   }
 }
 
+type BeforeCall = Interposition["beforeCall"]
+
 /** A connected socket, destroyed with the scope. */
-const connect = Effect.fnUntraced(function*(socketPath: string) {
+const connect = Effect.fnUntraced(function*(beforeCall: BeforeCall, socketPath: string) {
+  yield* Effect.mapError(
+    beforeCall("connect", socketPath),
+    (error) => new DialError({ reason: dialReason(socketPath, error) })
+  )
   // Listened to from its first tick on, so that no event of the socket is missed or uncaught.
   const { conn, socket } = yield* Effect.acquireRelease(
     Effect.sync(() => {
@@ -91,8 +99,8 @@ const connect = Effect.fnUntraced(function*(socketPath: string) {
 })
 
 // Linux answers EAGAIN while the listener's backlog is full; the caller's deadline bounds the wait.
-const connectWhenFree = (socketPath: string) =>
-  Effect.retry(connect(socketPath), {
+const connectWhenFree = (beforeCall: BeforeCall, socketPath: string) =>
+  Effect.retry(connect(beforeCall, socketPath), {
     while: (error) => error.reason._tag === "ConnectFailed" && error.reason.code === "EAGAIN",
     schedule: Schedule.jittered(Schedule.spaced(10))
   })
@@ -106,12 +114,17 @@ const makeServer = Effect.acquireRelease(
     })
 )
 
-const bind = (server: net.Server, path: string) =>
-  Effect.callback<void, ListenFailed>((resume) => {
-    // Stays for good: a failed accept, such as EMFILE, must not end the process. The next accept may succeed.
-    server.on("error", (error) => resume(Effect.fail(new ListenFailed({ path, code: errnoOf(error) }))))
-    server.listen(path, () => resume(Effect.void))
-  })
+const listenFailed = (path: string) => (error: unknown) => new ListenFailed({ path, code: errnoOf(error) })
+
+const bind = (beforeCall: BeforeCall, server: net.Server, path: string) =>
+  Effect.andThen(
+    Effect.mapError(beforeCall("bind", path), listenFailed(path)),
+    Effect.callback<void, ListenFailed>((resume) => {
+      // Stays for good: a failed accept, such as EMFILE, must not end the process. The next accept may succeed.
+      server.on("error", (error) => resume(Effect.fail(listenFailed(path)(error))))
+      server.listen(path, () => resume(Effect.void))
+    })
+  )
 
 /** A name for binding: it is in use for a moment, in a private directory, and never longer than the final one may be. */
 const stagingName = (room: number, taken: string): string => {
@@ -124,6 +137,7 @@ const stagingName = (room: number, taken: string): string => {
 export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSystem> = Effect.gen(function*() {
   const fs = yield* FileSystem.FileSystem
   const posix = yield* Posix
+  const { beforeCall } = yield* Interposer
   const files = yield* privateFiles.make
   const host = yield* Host
   const limits = yield* Limits
@@ -137,11 +151,11 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
   const dial = Effect.fnUntraced(function*(socketPath: string) {
     const reason = tooLong(socketPath)
     if (reason !== undefined) return yield* new DialError({ reason })
-    return yield* connectWhenFree(socketPath)
+    return yield* connectWhenFree(beforeCall, socketPath)
   })
 
   const probe = (socketPath: string): Effect.Effect<Liveness> =>
-    tooLong(socketPath) !== undefined ? Effect.succeed("unknown") : Effect.scoped(connect(socketPath)).pipe(
+    tooLong(socketPath) !== undefined ? Effect.succeed("unknown") : Effect.scoped(connect(beforeCall, socketPath)).pipe(
       Effect.match({
         onSuccess: (): Liveness => "live",
         // A full backlog belongs to a live server.
@@ -190,6 +204,7 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
   const removeDead = Effect.fnUntraced(function*(socketPath: string) {
     const dead = yield* occupant(socketPath)
     if (Option.isNone(dead)) return false
+    yield* Effect.mapError(beforeCall("lock", socketPath), listenFailed(socketPath))
     return yield* withPathLock(socketPath, inodeOf(dead.value), host)(Effect.gen(function*() {
       const still = yield* occupant(socketPath)
       if (Option.isNone(still) || !sameInode(still.value, dead.value)) return false
@@ -230,7 +245,7 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
     yield* occupant(socketPath)
     const room = maxPathBytes(host.platform) - Buffer.byteLength(path.join(directory, "/"))
     const staging = path.join(directory, stagingName(room, path.basename(socketPath)))
-    yield* bind(server, staging)
+    yield* bind(beforeCall, server, staging)
     // Released with the server should any later step fail.
     yield* Effect.addFinalizer(() => Effect.ignore(fs.remove(staging, { force: true })))
     yield* Effect.mapError(fs.chmod(staging, 0o600), failed("make private", staging))
@@ -248,7 +263,7 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
       closeTimeout: Duration.toMillis(limits.closeTimeout)
     })
     yield* wrap(
-      isPipe(options.socketPath) ? bind(server, options.socketPath) : listenOnSocket(server, options)
+      isPipe(options.socketPath) ? bind(beforeCall, server, options.socketPath) : listenOnSocket(server, options)
     )
     return listener
   })
