@@ -52,11 +52,10 @@ const keepsReports = Effect.gen(function*() {
 
 const survivesEveryFault = Effect.gen(function*() {
   let wrong = 0
-  const operations = yield* Faults.exhaust("EIO", (arm) =>
+  const operations = yield* Faults.exhaust("EIO", (faulty) =>
     Effect.gen(function*() {
       const { lead, worker } = yield* endpoints
-      yield* arm
-      const outcome = yield* Network.run(Effect.provide(report(leadPath, "tests passed"), worker))
+      const outcome = yield* Network.run(faulty(Effect.provide(report(leadPath, "tests passed"), worker)))
       const { entries } = yield* lead.size
       if (entries !== (outcome === "sent" ? 1 : 0)) wrong++
     }).pipe(Effect.scoped, Effect.provide(Layers.memoryNetwork)))

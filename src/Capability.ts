@@ -22,6 +22,7 @@ import { Buffer } from "node:buffer"
 import * as crypto from "node:crypto"
 import * as path from "node:path"
 import { Host } from "./Host.ts"
+import { insist } from "./internal/insist.ts"
 import { Posix, readUntrusted } from "./internal/posix.ts"
 import * as privateFiles from "./internal/privateFiles.ts"
 import { DirectoryNotPrivate, failed, FileFailed } from "./internal/privateFiles.ts"
@@ -248,12 +249,12 @@ export const make = Effect.gen(function*() {
       const opened = yield* fs.open(temporary, { flag: "wx", mode: 0o600, noFollow })
       yield* Effect.onError(
         Effect.andThen(opened.writeAll(bytes), opened.sync),
-        () => Effect.ignore(fs.remove(temporary, { force: true }))
+        () => insist(Effect.as(fs.remove(temporary, { force: true }), true))
       )
     })).pipe(
       Effect.andThen(Effect.onError(
         fs.rename(temporary, file),
-        () => Effect.ignore(fs.remove(temporary, { force: true }))
+        () => insist(Effect.as(fs.remove(temporary, { force: true }), true))
       )),
       Effect.mapError(failed("write", file)),
       wrap
@@ -270,7 +271,7 @@ export const make = Effect.gen(function*() {
       yield* wrap(files.ensurePrivate(home))
       return yield* Effect.acquireRelease(
         Effect.as(write(path.join(home, fileName(socketPath)), bytes), record),
-        () => Effect.ignore(remove(record))
+        () => insist(remove(record))
       )
     }),
     hints: Stream.unwrap(Effect.map(directory, (home) => fs.watch(home))).pipe(

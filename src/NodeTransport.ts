@@ -19,6 +19,7 @@ import * as path from "node:path"
 import { checkLength, maxPathBytes } from "./Address.ts"
 import { Host } from "./Host.ts"
 import { accept } from "./internal/acceptor.ts"
+import { insist } from "./internal/insist.ts"
 import { Interposer, type Interposition } from "./internal/interposer.ts"
 import { fromNetSocket } from "./internal/nodeSocket.ts"
 import { withPathLock } from "./internal/pathLock.ts"
@@ -227,27 +228,31 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
   })
 
   const unlinkOwn = (socketPath: string, own: FileSystem.File.Info) =>
-    Effect.gen(function*() {
+    insist(Effect.gen(function*() {
       const now = yield* files.inspect(socketPath)
-      if (Option.isSome(now) && sameInode(now.value, own)) yield* fs.remove(socketPath)
-    }).pipe(Effect.ignore)
+      if (Option.isNone(now) || !sameInode(now.value, own)) return false
+      yield* fs.remove(socketPath)
+      return true
+    }))
 
   const listenOnSocket = Effect.fnUntraced(function*(server: net.Server, { base, socketPath }: ListenOptions) {
     const reason = tooLong(socketPath)
     if (reason !== undefined) return yield* reason
     const directory = path.dirname(socketPath)
     if (base !== undefined) yield* files.ensurePrivate(base)
-    yield* Effect.acquireRelease(
-      files.ensurePrivate(directory),
-      (made) => Effect.forEach(made.toReversed(), (path) => Effect.ignore(posix.removeEmptyDirectory(path)))
+    // Filled while the directories are made: what was made before a check failed is removed as well.
+    const made: Array<string> = []
+    yield* Effect.addFinalizer(() =>
+      Effect.forEach(made.toReversed(), (path) => insist(Effect.as(posix.removeEmptyDirectory(path), true)))
     )
+    yield* files.ensurePrivate(directory, made)
     // Before binding, so that the usual mistakes are told without a trace on disk.
     yield* occupant(socketPath)
     const room = maxPathBytes(host.platform) - Buffer.byteLength(path.join(directory, "/"))
     const staging = path.join(directory, stagingName(room, path.basename(socketPath)))
     yield* bind(beforeCall, server, staging)
     // Released with the server should any later step fail.
-    yield* Effect.addFinalizer(() => Effect.ignore(fs.remove(staging, { force: true })))
+    yield* Effect.addFinalizer(() => insist(Effect.as(fs.remove(staging, { force: true }), true)))
     yield* Effect.mapError(fs.chmod(staging, 0o600), failed("make private", staging))
     const own = yield* Effect.mapError(fs.lstat(staging), failed("inspect", staging))
     yield* Effect.acquireRelease(publish(staging, socketPath), () => unlinkOwn(socketPath, own))

@@ -45,6 +45,8 @@ export class Faults extends Context.Service<Faults, {
   readonly log: Effect.Effect<ReadonlyArray<Operation>>
   /** How many planned failures and actions have not happened. */
   readonly pending: Effect.Effect<number>
+  /** Forgets what is planned; the log stays. */
+  readonly disarm: Effect.Effect<void>
   /** Forgets the log and what is planned. */
   readonly reset: Effect.Effect<void>
 }>()("effect-messaging/testing/Faults") {}
@@ -87,6 +89,7 @@ const make = Effect.sync(() => {
     runAt: (k, action, name) => plan(k, name, Effect.as(action, undefined)),
     log: Effect.sync(() => [...log]),
     pending: Effect.sync(() => plans.size),
+    disarm: Effect.sync(() => plans.clear()),
     reset: Effect.sync(() => {
       log = []
       plans.clear()
@@ -111,20 +114,32 @@ export const layer: Layer.Layer<Faults> = Layer.effectContext(Effect.gen(functio
   )
 }))
 
+/** Wraps the part of a run whose operations are counted, and of which one fails. */
+export type Faulty = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
 /**
- * Runs `run` again and again, with its first, its second, its third operation failing, until a run has ended before the
- * failure's turn came; answers with the number of operations. What `run` does before it calls `arm` is not counted.
+ * Runs `run` again and again, with the first, the second, the third operation of what it wraps in `faulty` failing, until
+ * that has ended before the failure's turn came. Answers with the number of operations. What `run` does outside of
+ * `faulty`, such as to prepare and to check, works; `faulty` is used once in a run.
  */
 export const exhaust = <A, E, R>(
   errno: Errno,
-  run: (arm: Effect.Effect<void>) => Effect.Effect<A, E, R>
+  run: (faulty: Faulty) => Effect.Effect<A, E, R>
 ): Effect.Effect<number, E, R | Faults> =>
   Effect.gen(function*() {
     const faults = yield* Faults
-    for (let k = 1;; k++) {
-      yield* run(Effect.andThen(faults.reset, faults.failAt(k, errno)))
-      const pending = yield* faults.pending
-      yield* faults.reset
-      if (pending > 0) return k - 1
+    let hasFailed = true
+    const disarm = Effect.andThen(
+      Effect.map(faults.pending, (pending) => {
+        hasFailed = pending === 0
+      }),
+      faults.disarm
+    )
+    let k = 0
+    while (hasFailed) {
+      const arm = Effect.andThen(faults.reset, faults.failAt(++k, errno))
+      hasFailed = false
+      yield* run((effect) => Effect.ensuring(Effect.andThen(arm, effect), disarm))
     }
+    return k - 1
   })

@@ -189,13 +189,14 @@ describe("Faults", () => {
     Effect.gen(function*() {
       const failed: Array<Faults.Operation> = []
       let [ended, runs] = [0, 0]
-      const operations = yield* Faults.exhaust("EIO", (arm) =>
+      const operations = yield* Faults.exhaust("EIO", (faulty) =>
         Effect.gen(function*() {
-          yield* arm
-          const exit = yield* Effect.exit(Effect.scoped(endpoint()))
+          const exit = yield* Effect.exit(faulty(Effect.scoped(endpoint())))
           if (exit._tag === "Success") ended++
           runs++
           failed.push(...(yield* faults.log).filter(({ errno }) => errno === "EIO"))
+          // Outside of the counted part nothing fails.
+          yield* Effect.scoped(endpoint())
         }))
       assert.deepStrictEqual(failed.map(({ number }) => number), failed.map((_, index) => index + 1))
       assert.deepStrictEqual([failed.length, runs], [operations, operations + 1])
