@@ -250,9 +250,11 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
     yield* occupant(socketPath)
     const room = maxPathBytes(host.platform) - Buffer.byteLength(path.join(directory, "/"))
     const staging = path.join(directory, stagingName(room, path.basename(socketPath)))
-    yield* bind(beforeCall, server, staging)
-    // Released with the server should any later step fail.
-    yield* Effect.addFinalizer(() => insist(Effect.as(fs.remove(staging, { force: true }), true)))
+    // Released with the server should any later step fail. As one step, since the name is there before the bind is known.
+    yield* Effect.acquireRelease(
+      bind(beforeCall, server, staging),
+      () => insist(Effect.as(fs.remove(staging, { force: true }), true))
+    )
     yield* Effect.mapError(fs.chmod(staging, 0o600), failed("make private", staging))
     const own = yield* Effect.mapError(fs.lstat(staging), failed("inspect", staging))
     yield* Effect.acquireRelease(publish(staging, socketPath), () => unlinkOwn(socketPath, own))
