@@ -70,7 +70,7 @@ const make = Effect.sync(() => {
       let due: Plan | undefined
       for (const plan of plans) {
         if (plan.name !== undefined && plan.name !== name) continue
-        if (--plan.left > 0) continue
+        if (--plan.left !== 0) continue
         plans.delete(plan)
         due ??= plan
       }

@@ -38,10 +38,12 @@ const rounds = 1_000
 export const openSince = (host: HostFacts) => {
   const before = new Set(descriptors(host.tmpdir))
   const opened = Effect.sync(() => descriptors(host.tmpdir).filter((target) => !before.has(target)))
-  const settle = (left: number): Effect.Effect<ReadonlyArray<string>> =>
-    Effect.flatMap(
-      opened,
-      (targets) => targets.length === 0 || left === 0 ? Effect.succeed(targets) : Effect.andThen(tick, settle(left - 1))
-    )
-  return settle(rounds)
+  return Effect.gen(function*() {
+    let targets = yield* opened
+    for (let left = rounds; targets.length > 0 && left > 0; left--) {
+      yield* tick
+      targets = yield* opened
+    }
+    return targets
+  })
 }
