@@ -73,7 +73,8 @@ const servers = {
   "own acceptor": (socketPath: string) =>
     Effect.gen(function*() {
       const server = yield* listening(net.createServer({ allowHalfOpen: true, pauseOnConnect: true }), socketPath)
-      const listener = yield* accept(server, { address: socketPath, maxWaiting: 128, closeTimeout: 1_000 })
+      const { attach, listener } = yield* accept({ address: socketPath, maxWaiting: 128, closeTimeout: 1_000 })
+      attach(server)
       yield* Effect.forkScoped(listener.run(answer))
     }),
   NodeSocketServer: (socketPath: string) =>

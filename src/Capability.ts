@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import type { PlatformError } from "effect/PlatformError"
 import * as PubSub from "effect/PubSub"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
@@ -23,6 +24,9 @@ import * as crypto from "node:crypto"
 import * as path from "node:path"
 import { Host } from "./Host.ts"
 import { insist } from "./internal/insist.ts"
+import { keep, type Standing } from "./internal/keeper.ts"
+import * as leftovers from "./internal/leftovers.ts"
+import * as metrics from "./internal/metrics.ts"
 import { Posix, readUntrusted } from "./internal/posix.ts"
 import * as privateFiles from "./internal/privateFiles.ts"
 import { DirectoryNotPrivate, failed, FileFailed } from "./internal/privateFiles.ts"
@@ -114,6 +118,8 @@ export class Capability extends Context.Service<Capability, {
   readonly hints: Stream.Stream<void>
   /** Removes the file of `record` if it still holds the same token. Answers whether it did. */
   readonly remove: (record: CapabilityRecord) => Effect.Effect<boolean, CapabilityError>
+  /** Removes the temporary files of processes that were killed while they published. `publish` does so as well. */
+  readonly sweep: Effect.Effect<void>
 }>()("effect-messaging/Capability") {}
 
 const Token = Schema.String.pipe(Schema.check(Schema.isPattern(/^[0-9a-f]{64}$/)))
@@ -154,6 +160,8 @@ const newRecord = (socketPath: string, pid: number, cwd: string, options: Publis
   cwd: cwd === "" ? Option.none<string>() : Option.some(cwd)
 })
 
+type Place = (temporary: string, file: string) => Effect.Effect<void, PlatformError>
+
 const refuse = (path: string, problem: CapabilityRefused["problem"]) =>
   new CapabilityError({ reason: new CapabilityRefused({ path, problem }) })
 const notFound = (socketPath: string) => new CapabilityError({ reason: new CapabilityNotFound({ socketPath }) })
@@ -167,6 +175,7 @@ export const make = Effect.gen(function*() {
   const host = yield* Host
   const limits = yield* Limits
   const names = yield* Namespace
+  const meter = yield* metrics.make
 
   // A home reached through a link is used by its real name; from there on no link is followed.
   const configHome = host.environment[names.configVariable] || path.join(host.homedir, names.configDirectory)
@@ -241,9 +250,9 @@ export const make = Effect.gen(function*() {
     return yield* new CapabilityError({ reason })
   })
 
-  /** A private temporary file, then a rename: readers see the whole file or none. */
-  const write = Effect.fnUntraced(function*(file: string, bytes: Uint8Array) {
-    const temporary = `${file}.${crypto.randomBytes(8).toString("hex")}.tmp`
+  /** A private temporary file gets the name by `place`: readers see the whole file or none. */
+  const write = Effect.fnUntraced(function*(file: string, bytes: Uint8Array, place: Place) {
+    const temporary = leftovers.temporaryName(file, host.pid)
     const noFollow = Option.isSome(host.uid)
     yield* Effect.scoped(Effect.gen(function*() {
       const opened = yield* fs.open(temporary, { flag: "wx", mode: 0o600, noFollow })
@@ -253,7 +262,7 @@ export const make = Effect.gen(function*() {
       )
     })).pipe(
       Effect.andThen(Effect.onError(
-        fs.rename(temporary, file),
+        place(temporary, file),
         () => insist(Effect.as(fs.remove(temporary, { force: true }), true))
       )),
       Effect.mapError(failed("write", file)),
@@ -261,18 +270,57 @@ export const make = Effect.gen(function*() {
     )
   })
 
+  const sweepTemporary = Effect.fnUntraced(function*(home: string) {
+    for (const name of yield* fs.readDirectory(home)) {
+      const pid = leftovers.pidOfTemporary(name)
+      if (pid === undefined || !leftovers.hasEnded(pid)) continue
+      const file = path.join(home, name)
+      const info = yield* files.inspect(file)
+      if (Option.isSome(info) && info.value.type === "File" && files.isOwn(info.value)) yield* fs.remove(file)
+    }
+  }, (sweeping) => Effect.ignore(sweeping))
+
+  /** Fails where anything stands at the name, which a rename would replace. */
+  const placeNew: Place = (temporary, file) => Effect.andThen(fs.link(temporary, file), fs.remove(temporary))
+
+  const keepPublished = (record: CapabilityRecord, home: string, bytes: Uint8Array) =>
+    keep({
+      what: "capability",
+      file: path.join(home, fileName(record.socketPath)),
+      interval: limits.republishInterval,
+      meter,
+      look: lookup(record.socketPath).pipe(
+        Effect.map(({ token }): Standing => matches(record.token, Redacted.value(token)) ? "own" : "another's"),
+        Effect.catchReasons("CapabilityError", {
+          CapabilityNotFound: () => Effect.succeed<Standing>("nothing"),
+          CapabilityRefused: () => Effect.succeed<Standing>("another's")
+        })
+      ),
+      publish: Effect.andThen(
+        wrap(files.ensurePrivate(home)),
+        write(path.join(home, fileName(record.socketPath)), bytes, placeNew)
+      ).pipe(Effect.uninterruptible)
+    })
+
   return Capability.of({
     lookup,
     remove,
+    sweep: Effect.flatMap(
+      directory,
+      (home) => Effect.ignore(Effect.andThen(files.checkPrivate(home), sweepTemporary(home)))
+    ),
     publish: Effect.fnUntraced(function*(socketPath: string, options: PublishOptions = {}) {
       const home = yield* directory
       const record = newRecord(socketPath, host.pid, host.cwd, options, yield* Clock.currentTimeMillis)
       const bytes = yield* encode(record)
       yield* wrap(files.ensurePrivate(home))
-      return yield* Effect.acquireRelease(
-        Effect.as(write(path.join(home, fileName(socketPath)), bytes), record),
+      yield* sweepTemporary(home)
+      yield* Effect.acquireRelease(
+        write(path.join(home, fileName(socketPath)), bytes, fs.rename),
         () => insist(remove(record))
       )
+      yield* Effect.forkScoped(keepPublished(record, home, bytes), { startImmediately: true })
+      return record
     }),
     hints: Stream.unwrap(Effect.map(directory, (home) => fs.watch(home))).pipe(
       Stream.map(() => undefined),
@@ -314,6 +362,7 @@ export const makeMemory: Effect.Effect<Capability["Service"]> = Effect.gen(funct
     )
   return Capability.of({
     remove,
+    sweep: Effect.void,
     hints: Stream.fromPubSub(hints),
     publish: (socketPath, options = {}) =>
       Effect.flatMap(Clock.currentTimeMillis, (now) =>

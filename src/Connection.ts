@@ -22,8 +22,10 @@ import * as deadlines from "./internal/deadlines.ts"
 import * as deliveriesOf from "./internal/deliveries.ts"
 import * as metrics from "./internal/metrics.ts"
 import * as outboxes from "./internal/outbox.ts"
+import type { Progress } from "./internal/peerPool.ts"
 import * as protocol1 from "./internal/protocol1.ts"
 import * as protocol2 from "./internal/protocol2.ts"
+import * as refusalDelay from "./internal/refusalDelay.ts"
 import { Refused, type Session } from "./internal/session.ts"
 import { Limits } from "./Limits.ts"
 import * as Message from "./Message.ts"
@@ -50,6 +52,8 @@ const framingText = ({ reason }: Framing.FramingError) =>
     : Message.errorTexts.invalidFrame
 
 const isoNow = Effect.map(DateTime.now, DateTime.formatIso)
+
+const ignore = () => {}
 
 /** Milliseconds between two warnings of refused authentication; those between are counted. */
 const warningInterval = 10_000
@@ -80,7 +84,8 @@ const noteRefusals = (meter: metrics.Meter) => {
 /**
  * A handler for accepted sockets that stores messages in the `Inbox` in scope. It ends when the connection has; it never
  * fails. `admit` is asked once, when the peer has proved itself, whether there is room for one more; when there is not,
- * the connection ends without a reply. What the endpoint remembers of messages is shared by all its connections.
+ * the connection ends without a reply; `mark` is told when its first bytes arrive, and when its proof was wrong: then the
+ * answer may wait, and longer after many of them. What the endpoint remembers of messages is shared by all its connections.
  */
 export const make = Effect.fnUntraced(function*(options: Options) {
   const inbox = yield* Inbox
@@ -88,9 +93,14 @@ export const make = Effect.fnUntraced(function*(options: Options) {
   const limits = yield* Limits
   const meter = yield* metrics.make
   const note = noteRefusals(meter)
+  const delayOfRefusal = refusalDelay.make(limits, yield* Clock.Clock)
   const services = { inbox, capability, limits, deliveries: deliveriesOf.make(limits) }
 
-  return Effect.fnUntraced(function*(socket: Socket.Socket, admit: () => boolean) {
+  return Effect.fnUntraced(function*(
+    socket: Socket.Socket,
+    admit: () => boolean,
+    mark: (progress: Progress) => void = ignore
+  ) {
     const clock = yield* Clock.Clock
     const deadline = yield* deadlines.make(limits)
     const decoder = Framing.makeDecoder(limits)
@@ -159,6 +169,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
     const timedPull = Effect.suspend(() => {
       deadline.frameBegun(decoder.partialFrame())
       return Effect.map(pull, (chunks) => {
+        if (session === undefined) mark("heard")
         deadline.active()
         return chunks
       })
@@ -178,6 +189,12 @@ export const make = Effect.fnUntraced(function*(options: Options) {
         return yield* Effect.forever(pull)
       }).pipe(Effect.timeoutOption(limits.closeTimeout), Effect.asVoid)
 
+    // Nothing is read meanwhile, so that a half-close does not shorten it.
+    const punish = Effect.suspend(() => {
+      mark("refused")
+      return Effect.sleep(delayOfRefusal())
+    })
+
     const missed = Effect.flatMap(
       deadline.expired,
       (kind) => Effect.fail(new Refused({ text: expiredTexts[kind], reason: "timeout" }))
@@ -191,7 +208,10 @@ export const make = Effect.fnUntraced(function*(options: Options) {
             farewell(framingText(error))
           ),
         Refused: ({ reason, text }) =>
-          Effect.andThen(note(reason), text === undefined ? writer.write(new Socket.CloseEvent()) : farewell(text))
+          note(reason).pipe(
+            Effect.andThen(reason === "unauthorized" ? punish : Effect.void),
+            Effect.andThen(text === undefined ? writer.write(new Socket.CloseEvent()) : farewell(text))
+          )
       }),
       // Whatever the socket still reports, the connection has ended.
       Effect.ignore

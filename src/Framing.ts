@@ -13,7 +13,7 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { Buffer, isAscii, isUtf8 } from "node:buffer"
-import { cleanse, explainNotJson } from "./internal/json.ts"
+import { cleanse, explainNotJson, hasTooManyNodes } from "./internal/json.ts"
 import { Limits, type Values } from "./Limits.ts"
 import * as Message from "./Message.ts"
 
@@ -29,7 +29,14 @@ export class FrameTooLarge extends Schema.TaggedError<FrameTooLarge>()("FrameToo
 
 /** A frame is not a message. Its bytes are not repeated here, since they may hold a token. The stream ends. */
 export class InvalidFrame extends Schema.TaggedError<InvalidFrame>()("InvalidFrame", {
-  problem: Schema.Literals(["not UTF-8", "not JSON", "not an object", "nested too deep", "not a message"])
+  problem: Schema.Literals([
+    "not UTF-8",
+    "not JSON",
+    "not an object",
+    "nested too deep",
+    "of too many objects",
+    "not a message"
+  ])
 }) {
   override get message() {
     return `frame is ${this.problem}`
@@ -59,6 +66,8 @@ export interface Frame {
   readonly value: Readonly<Record<string, unknown>>
   /** Bytes on the wire, LF not counted. */
   readonly bytes: number
+  /** What it counts where frames are kept: its bytes, or 16 for each object and array if that is more. */
+  readonly weight: number
 }
 
 /** The state of one byte stream. It belongs to whoever feeds it; after an error it must not be fed again. */
@@ -75,8 +84,15 @@ const blank = /^[ \t\r]*$/
 
 const invalidFrame = (problem: InvalidFrame["problem"]) => new FramingError({ reason: new InvalidFrame({ problem }) })
 
-const parse = (line: string, bytes: number, maxDepth: number, out: Array<Frame>): FramingError | undefined => {
+/** The least a V8 object takes is several times this; in ordinary JSON an object has more than this many bytes. */
+const bytesPerNode = 16
+
+/** The limits of one frame. */
+export type FrameLimits = Pick<Values, "maxFrameBytes" | "maxJsonDepth" | "maxJsonNodes">
+
+const parse = (line: string, bytes: number, limits: FrameLimits, out: Array<Frame>): FramingError | undefined => {
   if (line.charCodeAt(0) !== OPEN_BRACE && blank.test(line)) return undefined
+  if (hasTooManyNodes(line, limits.maxJsonNodes)) return invalidFrame("of too many objects")
   let value: unknown
   try {
     value = JSON.parse(line)
@@ -85,13 +101,14 @@ const parse = (line: string, bytes: number, maxDepth: number, out: Array<Frame>)
     return invalidFrame("not JSON")
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) return invalidFrame("not an object")
-  if (!cleanse(value, maxDepth)) return invalidFrame("nested too deep")
-  out.push({ value: value as Record<string, unknown>, bytes })
+  const nodes = cleanse(value, limits.maxJsonDepth)
+  if (nodes === -1) return invalidFrame("nested too deep")
+  out.push({ value: value as Record<string, unknown>, bytes, weight: Math.max(bytes, bytesPerNode * nodes) })
   return undefined
 }
 
-export const makeDecoder = (limits: Pick<Values, "maxFrameBytes" | "maxJsonDepth">): Decoder => {
-  const { maxFrameBytes: maxBytes, maxJsonDepth: maxDepth } = limits
+export const makeDecoder = (limits: FrameLimits): Decoder => {
+  const maxBytes = limits.maxFrameBytes
   // Half a frame: the first piece is kept where it lies, further pieces are gathered in a buffer of our own, so that
   // a peer sending single bytes costs one buffer and not thousands of chunks.
   let held: Buffer = Buffer.alloc(0)
@@ -135,7 +152,7 @@ export const makeDecoder = (limits: Pick<Values, "maxFrameBytes" | "maxJsonDepth
     held = Buffer.alloc(0)
     heldBytes = 0
     gathering = false
-    return isUtf8(frame) ? parse(frame.toString("utf8"), bytes, maxDepth, out) : invalidFrame("not UTF-8")
+    return isUtf8(frame) ? parse(frame.toString("utf8"), bytes, limits, out) : invalidFrame("not UTF-8")
   }
 
   /** Whole lines that lie in one chunk: decoded to text in one go, then cut by the platform's own search. */
@@ -149,7 +166,7 @@ export const makeDecoder = (limits: Pick<Values, "maxFrameBytes" | "maxJsonDepth
       const line = text.slice(start, end)
       const bytes = ascii ? line.length : Buffer.byteLength(line)
       if (bytes > maxBytes) return tooLarge(bytes)
-      const problem = parse(line, bytes, maxDepth, out)
+      const problem = parse(line, bytes, limits, out)
       if (problem !== undefined) return problem
       start = end + 1
     }
@@ -163,7 +180,7 @@ export const makeDecoder = (limits: Pick<Values, "maxFrameBytes" | "maxJsonDepth
       const line = region.subarray(start, found === -1 ? region.length : found)
       if (line.length > maxBytes) return tooLarge(line.length)
       if (!isUtf8(line)) return invalidFrame("not UTF-8")
-      const problem = parse(line.toString("utf8"), line.length, maxDepth, out)
+      const problem = parse(line.toString("utf8"), line.length, limits, out)
       if (problem !== undefined) return problem
       start += line.length + 1
     }
@@ -225,7 +242,7 @@ export const frames =
  * dropped; unknown keys and keys that name a prototype are dropped.
  *
  * Fails with `FramingError`, reason `FrameTooLarge` or `InvalidFrame`; an upstream failure passes unchanged. The limits
- * `maxFrameBytes` and `maxJsonDepth` apply.
+ * `maxFrameBytes`, `maxJsonDepth` and `maxJsonNodes` apply.
  */
 export const decode = <E, R>(
   bytes: Stream.Stream<Uint8Array, E, R>
@@ -254,7 +271,7 @@ const isMessage = Schema.is(
  */
 export const encodeFrame = (
   message: Message.Message,
-  limits: Pick<Values, "maxFrameBytes" | "maxJsonDepth">,
+  limits: FrameLimits,
   envelope?: Message.Meta
 ): Result.Result<string, FramingError> => {
   const invalid = (problem: string) => Result.fail(new FramingError({ reason: new InvalidMessage({ problem }) }))
@@ -264,7 +281,7 @@ export const encodeFrame = (
     const { data, from, meta, ts, type } = message
     const problem = meta === undefined
       ? undefined
-      : explainNotJson(meta, "meta", limits.maxJsonDepth - 1, { left: limits.maxFrameBytes })
+      : explainNotJson(meta, "meta", limits.maxJsonDepth - 1, { left: limits.maxJsonNodes - 1 })
     if (problem !== undefined) return invalid(problem)
     frame = JSON.stringify({ type, data, from, ts, meta: envelope === undefined ? meta : { ...meta, ...envelope } })
   } catch {

@@ -42,7 +42,7 @@ export interface Entry {
   readonly message: Message
   readonly receivedAt: DateTime.Utc
   readonly sender: Sender
-  /** What the message counts against `maxInboxBytes`: its bytes on the wire. */
+  /** What the message counts against `maxInboxBytes`: its bytes on the wire, at least 16 for each object and array. */
   readonly bytes: number
   /** The sender's span (W3C Trace Context), as it was sent; `consume` makes it the parent of its own. */
   readonly traceparent: string | undefined
@@ -182,7 +182,7 @@ const asReceived = (frame: string, limits: Values) =>
       // `encodeFrame` has checked the same.
       return yield* Effect.die(problem ?? "a frame of our own is not a message")
     }
-    return { message: withoutToken(decoded.success), bytes: first.bytes }
+    return { message: withoutToken(decoded.success), bytes: first.weight }
   })
 
 const self: Sender = { address: undefined, verified: true }

@@ -111,6 +111,7 @@ export const config: Config.Config<Options> = Config.all({
     Config.all({
       maxFrameBytes: optional(Config.Int("maxFrameBytes")),
       maxJsonDepth: optional(Config.Int("maxJsonDepth")),
+      maxJsonNodes: optional(Config.Int("maxJsonNodes")),
       maxInboxEntries: optional(Config.Int("maxInboxEntries")),
       maxInboxBytes: optional(Config.Int("maxInboxBytes")),
       maxPeers: optional(Config.Int("maxPeers")),
@@ -122,6 +123,7 @@ export const config: Config.Config<Options> = Config.all({
       maxInFlightMessages: optional(Config.Int("maxInFlightMessages")),
       maxInFlightBytes: optional(Config.Int("maxInFlightBytes")),
       authenticationTimeout: optional(Config.Duration("authenticationTimeout")),
+      maxRefusalDelay: optional(Config.Duration("maxRefusalDelay")),
       idleTimeout: optional(Config.Duration("idleTimeout")),
       frameTimeout: optional(Config.Duration("frameTimeout")),
       writeTimeout: optional(Config.Duration("writeTimeout")),
@@ -132,6 +134,7 @@ export const config: Config.Config<Options> = Config.all({
       rememberTimeout: optional(Config.Duration("rememberTimeout")),
       retryAfter: optional(Config.Duration("retryAfter")),
       watchInterval: optional(Config.Duration("watchInterval")),
+      republishInterval: optional(Config.Duration("republishInterval")),
       probeTimeout: optional(Config.Duration("probeTimeout"))
     }),
     "limits"

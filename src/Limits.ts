@@ -16,9 +16,17 @@ export interface Values {
   readonly maxFrameBytes: number
   /** Containers inside each other in one frame. Default 64. Deeper: `invalid frame`, the connection ends. */
   readonly maxJsonDepth: number
+  /**
+   * Objects and arrays in one frame. Default 4,096, one for each 16 bytes of the default frame: ordinary JSON has fewer,
+   * and they keep a frame below a megabyte of memory. One more: `invalid frame`, the connection ends; `send` refuses it.
+   */
+  readonly maxJsonNodes: number
   /** Entries waiting in the inbox. Default 1,000. At the limit the next message is refused, `inbox full`. */
   readonly maxInboxEntries: number
-  /** Wire bytes waiting in the inbox. Default 2,097,152. Beyond it a message is refused, `inbox full`. */
+  /**
+   * Wire bytes waiting in the inbox, at least 16 for each object and array of a message. Default 2,097,152. Beyond it a
+   * message is refused, `inbox full`.
+   */
   readonly maxInboxBytes: number
   /** Peers that have proved themselves, at once. Default 128. One more is closed at once, without a reply. */
   readonly maxPeers: number
@@ -38,6 +46,11 @@ export interface Values {
   readonly maxInFlightBytes: number
   /** From accept to the first good frame. Default 2 seconds, absolute. Then `authentication timeout`. */
   readonly authenticationTimeout: Duration.Duration
+  /**
+   * Longest wait before a failed authentication is answered, reached when an endpoint sees many of them; the first four
+   * are answered at once. Default 1 second, and never more than `authenticationTimeout`. Good ones never wait.
+   */
+  readonly maxRefusalDelay: Duration.Duration
   /** Without a byte from an authenticated peer. Default 30 seconds. Then `idle timeout`. */
   readonly idleTimeout: Duration.Duration
   /** From the first byte of a frame to its LF. Default 5 seconds. Then `frame timeout`. */
@@ -58,6 +71,11 @@ export interface Values {
   readonly retryAfter: Duration.Duration
   /** Between looks for peers that died without a word, while `Peers.changes` runs. Default 2 seconds. */
   readonly watchInterval: Duration.Duration
+  /**
+   * Between looks whether the own socket and capability file are still there, should the watch of their directories miss
+   * it. Default 10 seconds, growing to 32 times that while something else stands in their place.
+   */
+  readonly republishInterval: Duration.Duration
   /** One connect probe for liveness. Default 3 seconds. Then the peer counts as neither alive nor dead. */
   readonly probeTimeout: Duration.Duration
 }
@@ -81,6 +99,7 @@ export class InvalidLimit extends Schema.TaggedError<InvalidLimit>()("InvalidLim
 export const defaults: Values = {
   maxFrameBytes: 65_536,
   maxJsonDepth: 64,
+  maxJsonNodes: 4_096,
   maxInboxEntries: 1_000,
   maxInboxBytes: 2_097_152,
   maxPeers: 128,
@@ -92,6 +111,7 @@ export const defaults: Values = {
   maxInFlightMessages: 1_024,
   maxInFlightBytes: 1_048_576,
   authenticationTimeout: Duration.seconds(2),
+  maxRefusalDelay: Duration.seconds(1),
   idleTimeout: Duration.seconds(30),
   frameTimeout: Duration.seconds(5),
   writeTimeout: Duration.seconds(5),
@@ -102,6 +122,7 @@ export const defaults: Values = {
   rememberTimeout: Duration.minutes(10),
   retryAfter: Duration.millis(100),
   watchInterval: Duration.seconds(2),
+  republishInterval: Duration.seconds(10),
   probeTimeout: Duration.seconds(3)
 }
 

@@ -21,6 +21,9 @@ import { Host } from "./Host.ts"
 import { accept } from "./internal/acceptor.ts"
 import { insist } from "./internal/insist.ts"
 import { Interposer, type Interposition } from "./internal/interposer.ts"
+import { keep, type Standing } from "./internal/keeper.ts"
+import { isStagingName } from "./internal/leftovers.ts"
+import * as metrics from "./internal/metrics.ts"
 import { fromNetSocket } from "./internal/nodeSocket.ts"
 import { withPathLock } from "./internal/pathLock.ts"
 import { Posix } from "./internal/posix.ts"
@@ -106,14 +109,19 @@ const connectWhenFree = (beforeCall: BeforeCall, socketPath: string) =>
     schedule: Schedule.jittered(Schedule.spaced(10))
   })
 
-/** A server that does not listen yet; closed with the scope. */
-const makeServer = Effect.acquireRelease(
-  Effect.sync(() => net.createServer({ allowHalfOpen: true, pauseOnConnect: true })),
-  (server) =>
-    Effect.callback<void>((resume) => {
-      server.close(() => resume(Effect.void))
-    })
-)
+/** A server that does not listen yet. */
+const makeServer = () => net.createServer({ allowHalfOpen: true, pauseOnConnect: true })
+
+const closeServer = (server: net.Server) =>
+  Effect.callback<void>((resume) => {
+    server.close(() => resume(Effect.void))
+  })
+
+/**
+ * Connections that the system holds until they are accepted; it cuts this to its own limit. Node's 511 are fewer than a
+ * crowd of some hundred that keeps coming back, and a connect that finds no room fails.
+ */
+const backlog = 4_096
 
 const listenFailed = (path: string) => (error: unknown) => new ListenFailed({ path, code: errnoOf(error) })
 
@@ -123,7 +131,7 @@ const bind = (beforeCall: BeforeCall, server: net.Server, path: string) =>
     Effect.callback<void, ListenFailed>((resume) => {
       // Stays for good: a failed accept, such as EMFILE, must not end the process. The next accept may succeed.
       server.on("error", (error) => resume(Effect.fail(listenFailed(path)(error))))
-      server.listen(path, () => resume(Effect.void))
+      server.listen({ path, backlog }, () => resume(Effect.void))
     })
   )
 
@@ -134,6 +142,9 @@ const stagingName = (room: number, taken: string): string => {
   return name === taken ? stagingName(room, taken) : name
 }
 
+/** Milliseconds in which a socket that was bound listens, many times over. */
+const stagingPatience = 100
+
 /** Reads `Limits` and `Host`. */
 export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSystem> = Effect.gen(function*() {
   const fs = yield* FileSystem.FileSystem
@@ -142,6 +153,7 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
   const files = yield* privateFiles.make
   const host = yield* Host
   const limits = yield* Limits
+  const meter = yield* metrics.make
 
   const tooLong = (socketPath: string) =>
     Result.match(checkLength(socketPath, host.platform), {
@@ -214,6 +226,21 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
     }))
   })
 
+  /**
+   * Removes the private names that killed processes have left in a directory. One that has just been bound refuses for a
+   * moment, until it listens; so only what refuses twice is dead.
+   */
+  const sweepStaging = Effect.fnUntraced(function*(directory: string) {
+    const names = (yield* fs.readDirectory(directory)).filter(isStagingName).map((name) => path.join(directory, name))
+    const dead = yield* Effect.filter(
+      names,
+      (name) => Effect.orElseSucceed(Effect.map(occupant(name), Option.isSome), () => false)
+    )
+    if (dead.length === 0) return
+    yield* Effect.sleep(stagingPatience)
+    yield* Effect.forEach(dead, (name) => Effect.ignore(removeDead(name)), { discard: true })
+  }, (sweeping) => Effect.ignore(sweeping))
+
   /** Gives the staged socket its public name, exclusively. */
   const publish = Effect.fnUntraced(function*(staging: string, socketPath: string): Effect.fn.Return<
     void,
@@ -235,42 +262,116 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
       return true
     }))
 
-  const listenOnSocket = Effect.fnUntraced(function*(server: net.Server, { base, socketPath }: ListenOptions) {
+  /** `change` has another server take the place of the one that listens. */
+  const listenOnSocket = Effect.fnUntraced(function*(
+    server: net.Server,
+    { base, socketPath }: ListenOptions,
+    change: (listening: (next: net.Server) => Effect.Effect<void, ListenError["reason"]>) => Effect.Effect<
+      void,
+      ListenError["reason"]
+    >
+  ) {
     const reason = tooLong(socketPath)
     if (reason !== undefined) return yield* reason
     const directory = path.dirname(socketPath)
-    if (base !== undefined) yield* files.ensurePrivate(base)
-    // Filled while the directories are made: what was made before a check failed is removed as well.
+    // Made by this endpoint, at the start or since, and removed with it if they are then empty.
     const made: Array<string> = []
+    const ensureDirectories = Effect.gen(function*() {
+      if (base !== undefined) yield* files.ensurePrivate(base)
+      yield* files.ensurePrivate(directory, made)
+    })
+    // Before they are made, so that those are removed as well that were made before a check failed.
     yield* Effect.addFinalizer(() =>
-      Effect.forEach(made.toReversed(), (path) => insist(Effect.as(posix.removeEmptyDirectory(path), true)))
+      Effect.forEach(
+        [...new Set(made.toReversed())],
+        (path) => insist(Effect.as(posix.removeEmptyDirectory(path), true))
+      )
     )
-    yield* files.ensurePrivate(directory, made)
+    yield* ensureDirectories
     // Before binding, so that the usual mistakes are told without a trace on disk.
     yield* occupant(socketPath)
+    yield* sweepStaging(directory)
     const room = maxPathBytes(host.platform) - Buffer.byteLength(path.join(directory, "/"))
-    const staging = path.join(directory, stagingName(room, path.basename(socketPath)))
-    // Released with the server should any later step fail. As one step, since the name is there before the bind is known.
-    yield* Effect.acquireRelease(
-      bind(beforeCall, server, staging),
-      () => insist(Effect.as(fs.remove(staging, { force: true }), true))
+    // What to remove: never anything but what stands there with this inode.
+    let own: FileSystem.File.Info | undefined
+    yield* Effect.addFinalizer(() => own === undefined ? Effect.void : unlinkOwn(socketPath, own))
+
+    const place = Effect.fnUntraced(function*(
+      server: net.Server,
+      publish: (staging: string, socketPath: string) => Effect.Effect<void, ListenError["reason"]>
+    ) {
+      const staging = path.join(directory, stagingName(room, path.basename(socketPath)))
+      // As one step, since the name is there before the bind is known.
+      yield* Effect.acquireRelease(
+        bind(beforeCall, server, staging),
+        () => insist(Effect.as(fs.remove(staging, { force: true }), true))
+      )
+      yield* Effect.mapError(fs.chmod(staging, 0o600), failed("make private", staging))
+      const former = own
+      own = yield* Effect.mapError(fs.lstat(staging), failed("inspect", staging))
+      yield* Effect.uninterruptible(Effect.onError(publish(staging, socketPath), () =>
+        Effect.sync(() => {
+          own = former
+        })))
+      yield* Effect.mapError(fs.remove(staging), failed("remove", staging))
+    }, Effect.scoped)
+
+    yield* place(server, publish)
+    const look = Effect.map(
+      files.inspect(socketPath),
+      (info): Standing =>
+        Option.isNone(info) ? "nothing" : own !== undefined && sameInode(info.value, own) ? "own" : "another's"
     )
-    yield* Effect.mapError(fs.chmod(staging, 0o600), failed("make private", staging))
-    const own = yield* Effect.mapError(fs.lstat(staging), failed("inspect", staging))
-    yield* Effect.acquireRelease(publish(staging, socketPath), () => unlinkOwn(socketPath, own))
-    yield* Effect.mapError(fs.remove(staging), failed("remove", staging))
+    // Nobody can give a name back to a socket that has lost it, so another one is bound. What is connected stays so.
+    const again = change((next) =>
+      Effect.andThen(
+        ensureDirectories,
+        place(
+          next,
+          (staging, socketPath) => Effect.mapError(fs.link(staging, socketPath), failed("publish", socketPath))
+        )
+      )
+    )
+    yield* Effect.forkScoped(
+      keep({
+        what: "socket",
+        file: socketPath,
+        interval: limits.republishInterval,
+        meter,
+        look,
+        publish: Effect.uninterruptible(again)
+      }),
+      { startImmediately: true }
+    )
   })
 
   const listen = Effect.fnUntraced(function*(options: ListenOptions) {
-    const server = yield* makeServer
-    // Before it listens, so that no connection is accepted that nobody knows of.
-    const listener = yield* accept(server, {
+    // The one that listens now, closed with the scope.
+    let server = makeServer()
+    yield* Effect.addFinalizer(() => closeServer(server))
+    const { attach, listener } = yield* accept({
       address: options.socketPath,
       maxWaiting: limits.maxPeers,
       closeTimeout: Duration.toMillis(limits.closeTimeout)
     })
+    attach(server)
     yield* wrap(
-      isPipe(options.socketPath) ? bind(beforeCall, server, options.socketPath) : listenOnSocket(server, options)
+      isPipe(options.socketPath) ?
+        bind(beforeCall, server, options.socketPath) :
+        listenOnSocket(server, options, (listening) =>
+          Effect.suspend(() => {
+            const next = makeServer()
+            attach(next)
+            return Effect.matchEffect(listening(next), {
+              onFailure: (reason) => Effect.andThen(closeServer(next), Effect.fail(reason)),
+              onSuccess: () =>
+                Effect.sync(() => {
+                  // Its connections live on, and are the acceptor's to end.
+                  server.close()
+                  server = next
+                })
+            })
+          }))
     )
     return listener
   })
@@ -283,9 +384,10 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
     discard: (socketPath) =>
       isPipe(socketPath) ? Effect.succeed("absent") : Effect.gen(function*() {
         if (Option.isNone(yield* files.inspect(socketPath))) return "absent"
-        yield* files.checkPrivate(path.dirname(socketPath))
-        if (!(yield* removeDead(socketPath))) return "kept"
         const directory = path.dirname(socketPath)
+        yield* files.checkPrivate(directory)
+        if (!(yield* removeDead(socketPath))) return "kept"
+        yield* sweepStaging(directory)
         // Only a directory that an endpoint made for itself; any other is the user's.
         if (isEndpointDirectory(path.basename(directory))) {
           yield* Effect.ignore(posix.removeEmptyDirectory(directory))

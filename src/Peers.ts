@@ -155,6 +155,7 @@ export const make: Effect.Effect<Peers["Service"], never, Capability | Transport
       if (yield* capability.remove(record)) swept.add(record.socketPath)
     }
     // What was killed before it had a capability file.
+    yield* capability.sweep
     for (const socketPath of yield* sweepDirectories) swept.add(socketPath)
     return [...swept].sort()
   })

@@ -43,6 +43,16 @@ const failing = (operation: "rename" | "open", code: string) =>
     }))
   )
 
+/** The capability of a process that was killed: there is nobody to publish it again. */
+const leave = Effect.fnUntraced(function*({ capability, host }: Setup) {
+  const left = yield* Effect.scoped(Effect.map(
+    capability.publish(socketPath),
+    (record) => ({ record, text: fs.readFileSync(file(host)) })
+  ))
+  fs.writeFileSync(file(host), left.text, { mode: 0o600 })
+  return left.record
+})
+
 /** With the token itself, since `Redacted` values all look alike. */
 const open = ({ token, ...rest }: Capability.CapabilityRecord) => ({ ...rest, token: Redacted.value(token) })
 
@@ -243,10 +253,10 @@ describe("Capability", () => {
 
   describe("remove", () => {
     it.effect("removes the file that holds the record's token", () =>
-      withCapability(Effect.fnUntraced(function*({ capability, host }) {
-        const record = yield* capability.publish(socketPath)
-        assert.isTrue(yield* capability.remove(record))
-        assert.deepStrictEqual(fs.readdirSync(directory(host)), [])
+      withCapability(Effect.fnUntraced(function*(setup) {
+        const record = yield* leave(setup)
+        assert.isTrue(yield* setup.capability.remove(record))
+        assert.deepStrictEqual(fs.readdirSync(directory(setup.host)), [])
       })))
 
     it.effect("keeps a file with another token", () =>
@@ -258,8 +268,9 @@ describe("Capability", () => {
       })))
 
     it.effect("answers false when the file is gone already", () =>
-      withCapability(Effect.fnUntraced(function*({ capability }) {
-        const record = yield* capability.publish(socketPath)
+      withCapability(Effect.fnUntraced(function*(setup) {
+        const { capability } = setup
+        const record = yield* leave(setup)
         yield* capability.remove(record)
         assert.isFalse(yield* capability.remove(record))
       })))

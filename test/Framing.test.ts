@@ -167,7 +167,7 @@ describe("Framing.decode", () => {
       assert.isUndefined((yield* decodeAll([bytesOf(nested(64))])).failure)
       const { failure } = yield* decodeAll([bytesOf(nested(65))])
       assert.deepStrictEqual(failure, new Framing.InvalidFrame({ problem: "nested too deep" }))
-      const unknownKey = `{"type":"text","x":${"[".repeat(30_000)}${"]".repeat(30_000)}}\n`
+      const unknownKey = `{"type":"text","x":${"[".repeat(4_000)}${"]".repeat(4_000)}}\n`
       assert.deepStrictEqual((yield* decodeAll([bytesOf(unknownKey)])).failure, failure)
     }))
 

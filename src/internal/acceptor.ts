@@ -25,10 +25,10 @@ export interface Options {
 }
 
 /**
- * Takes over a server made with `allowHalfOpen` and `pauseOnConnect`. When the scope closes every connection is
- * destroyed; the server itself stays the caller's to close.
+ * The connections of the servers given to `attach`, each made with `allowHalfOpen` and `pauseOnConnect`. When the scope
+ * closes every connection is destroyed; the servers themselves stay the caller's to close.
  */
-export const accept = Effect.fnUntraced(function*(server: Net.Server, options: Options) {
+export const accept = Effect.fnUntraced(function*(options: Options) {
   // Every open connection, from accept to close. Written by the server's events only.
   const open = new Set<Net.Socket>()
   // Accepted before `run`; handed over by it.
@@ -37,20 +37,20 @@ export const accept = Effect.fnUntraced(function*(server: Net.Server, options: O
     if (waiting.length >= options.maxWaiting) conn.destroy()
     else waiting.push([conn, socket])
   }
-  yield* Effect.acquireRelease(
+  yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
-      server.on("connection", (conn) => {
-        open.add(conn)
-        conn.once("close", () => open.delete(conn))
-        handle(conn, fromNetSocket(conn))
-      })
-    }),
-    () =>
-      Effect.sync(() => {
-        handle = (conn) => conn.destroy()
-        for (const conn of open) conn.destroy()
-      })
+      handle = (conn) => conn.destroy()
+      for (const conn of open) conn.destroy()
+    })
   )
+  /** Before the server listens, so that no connection is accepted that nobody knows of. */
+  const attach = (server: Net.Server) => {
+    server.on("connection", (conn) => {
+      open.add(conn)
+      conn.once("close", () => open.delete(conn))
+      handle(conn, fromNetSocket(conn))
+    })
+  }
 
   const run = Effect.fnUntraced(function*<R, E, _>(handler: (socket: Socket.Socket) => Effect.Effect<_, E, R>) {
     const context = Context.omit(Scope.Scope)(yield* Effect.context<R>()) as Context.Context<R>
@@ -78,5 +78,8 @@ export const accept = Effect.fnUntraced(function*(server: Net.Server, options: O
     )
   })
 
-  return SocketServer.SocketServer.of({ address: NetAddress.unixPathAddress(options.address), run })
+  return {
+    attach,
+    listener: SocketServer.SocketServer.of({ address: NetAddress.unixPathAddress(options.address), run })
+  }
 })

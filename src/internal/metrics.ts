@@ -19,6 +19,7 @@ const connections = gauge("connections", "Accepted connections, by state")
 const inboxEntries = gauge("inbox_entries", "Entries in the inbox")
 const inboxBytes = gauge("inbox_bytes", "Their bytes on the wire")
 const retries = counter("send_retries", "Messages sent again after a lost connection")
+const republished = counter("republished", "Sockets and capabilities that had disappeared and were published again")
 /** From call to answer, in milliseconds. */
 export const sendDuration = Metric.timer("effect_messaging_send_duration", {
   description: "From the call of send, ask or ping to its end"
@@ -34,6 +35,7 @@ export interface Meter {
   readonly connected: (state: "authenticated" | "unauthenticated", change: 1 | -1) => void
   readonly inbox: (entries: number, bytes: number) => void
   readonly retried: () => void
+  readonly republished: (what: "socket" | "capability") => void
 }
 
 /** Counts in the registry in force where it is made. */
@@ -60,6 +62,7 @@ export const make: Effect.Effect<Meter> = Effect.contextWith((context: Context.C
       inboxEntries.updateUnsafe(entries, context)
       inboxBytes.updateUnsafe(size, context)
     },
-    retried: () => retries.updateUnsafe(1, context)
+    retried: () => retries.updateUnsafe(1, context),
+    republished: (what) => Metric.withAttributes(republished, { what }).updateUnsafe(1, context)
   })
 })

@@ -35,7 +35,7 @@ export const make = (
       }
       const message = Message.withoutToken(decoded.success)
       const stored = inbox.offerUnsafe(
-        { message, sender: { address: message.from, verified: false }, bytes: frame.bytes },
+        { message, sender: { address: message.from, verified: false }, bytes: frame.weight },
         now.millis
       )
       if (Result.isFailure(stored)) return new Refused({ text: Message.errorTexts.inboxFull, reason: "full" })

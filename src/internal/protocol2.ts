@@ -143,7 +143,7 @@ export const make = (
     const stored = inbox.offerUnsafe({
       message: Message.withoutEnvelope(message),
       sender: from,
-      bytes: frame.bytes,
+      bytes: frame.weight,
       traceparent: typeof traceparent === "string" ? traceparent : undefined,
       onOutcome: (outcome) => deliveries.settle(delivery, outcome)
     }, now.millis)

@@ -10,18 +10,19 @@ import { connectMemory, socketPath, text, token } from "../utils/memoryPeer.ts"
 /** A connection that stays until it is told to end, or is evicted; it has begun, or been turned away, when returned. */
 const enter = Effect.fnUntraced(function*(pool: peerPool.PeerPool) {
   const told = yield* Deferred.make<void>()
-  let admit: (() => boolean) | undefined
+  let place: peerPool.Place | undefined
   const fiber = yield* Effect.forkScoped(
-    pool.run((ask) => {
-      admit = ask
+    pool.run((given) => {
+      place = given
       return Deferred.await(told)
     }),
     { startImmediately: true }
   )
   return {
     fiber,
-    wasRun: admit !== undefined,
-    prove: () => admit?.() ?? false,
+    wasRun: place !== undefined,
+    prove: () => place?.admit() ?? false,
+    mark: (progress: peerPool.Progress) => place?.mark(progress),
     end: Effect.andThen(Deferred.succeed(told, undefined), Fiber.await(fiber)),
     fail: Effect.andThen(Deferred.die(told, "a fault"), Fiber.await(fiber)),
     interrupt: Fiber.interrupt(fiber)
@@ -94,6 +95,47 @@ describe("peerPool", () => {
         assert.deepStrictEqual([first, second, third].map(isConnected), [false, true, true])
       }))
 
+    it.effect.each([
+      { name: "one that was refused before all others", marks: ["", "heard", "refused", "refused"], out: 2 },
+      { name: "a silent one before one that has been heard", marks: ["heard", "heard", "", ""], out: 2 },
+      {
+        name: "the oldest that has been heard once more than half have",
+        marks: ["", "heard", "heard", "heard"],
+        out: 1
+      },
+      { name: "the oldest that has been heard when all have", marks: ["heard", "heard", "heard", "heard"], out: 0 },
+      { name: "the oldest of those that say nothing", marks: ["", "", "", ""], out: 0 }
+    ])("turns out $name", ({ marks, out }) =>
+      Effect.gen(function*() {
+        const pool = peerPool.make({ maxPeers: 1, maxUnauthenticatedPeers: 4 })
+        const peers = []
+        for (const mark of marks) {
+          const peer = yield* enter(pool)
+          if (mark === "heard" || mark === "refused") peer.mark(mark)
+          peers.push(peer)
+        }
+        yield* enter(pool)
+        yield* Effect.yieldNow
+        assert.deepStrictEqual(peers.map(isConnected), marks.map((_, i) => i !== out))
+      }))
+
+    it.effect("counts every one of them once, whatever it has come to", () =>
+      Effect.gen(function*() {
+        const pool = peerPool.make({ maxPeers: 1, maxUnauthenticatedPeers: 2 })
+        const turnedOut = yield* enter(pool)
+        yield* enter(pool)
+        yield* enter(pool)
+        // Its fiber has not ended yet.
+        turnedOut.mark("heard")
+        const last = yield* enter(pool)
+        last.mark("heard")
+        last.mark("refused")
+        yield* last.end
+        const [a, b] = [yield* enter(pool), yield* enter(pool)]
+        yield* Effect.yieldNow
+        assert.deepStrictEqual([turnedOut, a, b].map(isConnected), [false, true, true])
+      }))
+
     it.effect("turns nobody out before the pool is full", () =>
       Effect.gen(function*() {
         const pool = peerPool.make({ maxPeers: 3, maxUnauthenticatedPeers: 2 })
@@ -158,7 +200,9 @@ describe("peerPool", () => {
       const pool = peerPool.make(defaults)
       const connect = Effect.gen(function*() {
         const peer = yield* connectMemory
-        yield* Effect.forkScoped(Effect.ensuring(pool.run((admit) => connection(peer.socket, admit)), peer.hangUp))
+        yield* Effect.forkScoped(
+          Effect.ensuring(pool.run(({ admit, mark }) => connection(peer.socket, admit, mark)), peer.hangUp)
+        )
         return peer
       })
       return { inbox, connect }

@@ -7,6 +7,7 @@ import { Socket } from "effect/socket"
 import * as Capability from "../../src/Capability.ts"
 import * as Connection from "../../src/Connection.ts"
 import * as Inbox from "../../src/Inbox.ts"
+import type { Progress } from "../../src/internal/peerPool.ts"
 import * as MemoryTransport from "../../src/MemoryTransport.ts"
 
 export interface MemoryPeer {
@@ -100,6 +101,7 @@ export interface EndpointOptions {
 
 export interface ConnectOptions {
   readonly admit?: (() => boolean) | undefined
+  readonly mark?: ((progress: Progress) => void) | undefined
   /** What stands between the connection and the pair. */
   readonly through?: ((socket: Socket.Socket) => Socket.Socket) | undefined
 }
@@ -115,10 +117,10 @@ export const makeEndpoint = Effect.fnUntraced(
       Effect.provideService(Capability.Capability, capability ?? (yield* Capability.makeMemory))
     )
     /** A connection, waiting for its first byte, and the peer it serves. */
-    const connect = Effect.fnUntraced(function*({ admit = () => true, through }: ConnectOptions = {}) {
+    const connect = Effect.fnUntraced(function*({ admit = () => true, mark, through }: ConnectOptions = {}) {
       const peer = yield* connectMemory
       const socket = through === undefined ? peer.socket : through(peer.socket)
-      const session = yield* Effect.forkScoped(connection(socket, admit), { startImmediately: true })
+      const session = yield* Effect.forkScoped(connection(socket, admit, mark), { startImmediately: true })
       return { peer, session }
     })
     return { inbox, connect }

@@ -1,0 +1,98 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Effect, Logger, Metric } from "effect"
+import { TestClock } from "effect/testing"
+import { keep, type Standing } from "../../src/internal/keeper.ts"
+import * as metrics from "../../src/internal/metrics.ts"
+
+/** A keeper of a name in a directory that cannot be watched, so that only the clock makes it look. */
+const kept = Effect.gen(function*() {
+  const state = { standing: "own" as Standing | "unknown", publishes: true, looks: 0, published: 0 }
+  const logged: Array<string> = []
+  yield* keep({
+    what: "socket",
+    file: "/nowhere/messaging.sock",
+    interval: Duration.seconds(10),
+    meter: yield* metrics.make,
+    look: Effect.suspend(() => {
+      state.looks++
+      return state.standing === "unknown" ? Effect.fail({ message: "EIO" }) : Effect.succeed(state.standing)
+    }),
+    publish: Effect.suspend(() => {
+      if (!state.publishes) return Effect.fail({ message: "ENOSPC" })
+      state.standing = "own"
+      state.published++
+      return Effect.void
+    })
+  }).pipe(
+    Effect.provide(Logger.layer([Logger.make(({ logLevel, message }) => {
+      logged.push(`${logLevel} ${String(message)}`)
+    })])),
+    Effect.forkScoped({ startImmediately: true })
+  )
+  return { state, logged }
+})
+
+const warning = (problem: string) =>
+  `Warn the socket at /nowhere/messaging.sock ${problem}; peers cannot find this endpoint meanwhile`
+
+describe("keeper", () => {
+  it.effect("looks every interval where the directory cannot be watched, and publishes what has disappeared", () =>
+    Effect.gen(function*() {
+      const { logged, state } = yield* kept
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual([state.looks, state.published, logged.length], [1, 0, 0])
+      state.standing = "nothing"
+      yield* TestClock.adjust("9999 millis")
+      assert.strictEqual(state.published, 0)
+      yield* TestClock.adjust("1 millis")
+      assert.deepStrictEqual([state.looks, state.published], [2, 1])
+      assert.deepStrictEqual(logged, [
+        "Warn the socket at /nowhere/messaging.sock had disappeared, and was published again"
+      ])
+      const counted = (yield* Metric.snapshot).filter(({ id }) => id === "effect_messaging_republished")
+      assert.deepStrictEqual(counted.map(({ attributes, state }) => [attributes, state]), [
+        [{ what: "socket" }, { count: 1, incremental: true }]
+      ])
+    }).pipe(Effect.provideService(Metric.MetricRegistry, new Map())))
+
+  it.effect("reports once what is another's, takes nothing, and looks ever more rarely", () =>
+    Effect.gen(function*() {
+      const { logged, state } = yield* kept
+      state.standing = "another's"
+      const looksAt: Array<number> = []
+      let looks = 0
+      for (let second = 1; second <= 1_300; second++) {
+        yield* TestClock.adjust("1 seconds")
+        if (state.looks > looks) looksAt.push(second)
+        looks = state.looks
+      }
+      assert.deepStrictEqual(looksAt, [10, 30, 70, 150, 310, 630, 950, 1_270])
+      assert.strictEqual(state.published, 0)
+      assert.deepStrictEqual(logged, [warning("has been replaced by something else, which is left alone")])
+      state.standing = "nothing"
+      yield* TestClock.adjust("320 seconds")
+      assert.strictEqual(state.published, 1)
+      state.standing = "nothing"
+      yield* TestClock.adjust("10 seconds")
+      assert.strictEqual(state.published, 2)
+    }))
+
+  it.effect.each(
+    [
+      { name: "cannot be published", standing: "nothing", problem: "ENOSPC" },
+      { name: "cannot be looked at", standing: "unknown", problem: "EIO" }
+    ] as const
+  )("reports once what $name, and tries again", ({ problem, standing }) =>
+    Effect.gen(function*() {
+      const { logged, state } = yield* kept
+      state.standing = standing
+      state.publishes = false
+      yield* TestClock.adjust("70 seconds")
+      assert.strictEqual(state.looks, 3)
+      assert.deepStrictEqual(logged, [warning(`has disappeared, and cannot be published again: ${problem}`)])
+      state.standing = "nothing"
+      state.publishes = true
+      yield* TestClock.adjust("80 seconds")
+      assert.strictEqual(state.published, 1)
+    }))
+})
