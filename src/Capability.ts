@@ -23,10 +23,11 @@ import { Buffer } from "node:buffer"
 import * as crypto from "node:crypto"
 import * as path from "node:path"
 import { Host } from "./Host.ts"
+import { insist } from "./internal/insist.ts"
 import { keep, type Standing } from "./internal/keeper.ts"
 import * as leftovers from "./internal/leftovers.ts"
 import * as metrics from "./internal/metrics.ts"
-import { Posix } from "./internal/posix.ts"
+import { Posix, readUntrusted } from "./internal/posix.ts"
 import * as privateFiles from "./internal/privateFiles.ts"
 import { DirectoryNotPrivate, failed, FileFailed } from "./internal/privateFiles.ts"
 import { Limits } from "./Limits.ts"
@@ -184,7 +185,7 @@ export const make = Effect.gen(function*() {
   )
 
   const read = Effect.fnUntraced(function*(file: string) {
-    const opened = yield* posix.readUntrusted(file, limits.maxCapabilityBytes).pipe(
+    const opened = yield* readUntrusted(posix, file, limits.maxCapabilityBytes).pipe(
       Effect.mapError((reason) => reason.code === "ELOOP" ? refuse(file, "a link") : new CapabilityError({ reason }))
     )
     if (!opened.isRegular) return yield* refuse(file, "not a regular file")
@@ -257,12 +258,12 @@ export const make = Effect.gen(function*() {
       const opened = yield* fs.open(temporary, { flag: "wx", mode: 0o600, noFollow })
       yield* Effect.onError(
         Effect.andThen(opened.writeAll(bytes), opened.sync),
-        () => Effect.ignore(fs.remove(temporary, { force: true }))
+        () => insist(Effect.as(fs.remove(temporary, { force: true }), true))
       )
     })).pipe(
       Effect.andThen(Effect.onError(
         place(temporary, file),
-        () => Effect.ignore(fs.remove(temporary, { force: true }))
+        () => insist(Effect.as(fs.remove(temporary, { force: true }), true))
       )),
       Effect.mapError(failed("write", file)),
       wrap
@@ -316,7 +317,7 @@ export const make = Effect.gen(function*() {
       yield* sweepTemporary(home)
       yield* Effect.acquireRelease(
         write(path.join(home, fileName(socketPath)), bytes, fs.rename),
-        () => Effect.ignore(remove(record))
+        () => insist(remove(record))
       )
       yield* Effect.forkScoped(keepPublished(record, home, bytes), { startImmediately: true })
       return record

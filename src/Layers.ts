@@ -6,12 +6,14 @@
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type { AddressError } from "./Address.ts"
 import * as Capability from "./Capability.ts"
 import { Host } from "./Host.ts"
 import * as Inbox from "./Inbox.ts"
+import { Interposer } from "./internal/interposer.ts"
 import { isSupportedNode, unsupportedNode } from "./internal/nodeVersion.ts"
 import * as Limits from "./Limits.ts"
 import * as MemoryTransport from "./MemoryTransport.ts"
@@ -52,14 +54,22 @@ const supportedNode = Layer.effectDiscard(Effect.gen(function*() {
   if (!isSupportedNode(nodeVersion)) return yield* new UnsupportedNode({ version: nodeVersion })
 }))
 
+const interposed = <E, R>(transport: Effect.Effect<Transport["Service"], E, R>) =>
+  Effect.flatMap(Interposer, (interposition) => Effect.map(transport, interposition.transport))
+
+const interposedFiles = Effect.flatMap(
+  Interposer,
+  (interposition) => Effect.map(FileSystem.FileSystem, interposition.fileSystem)
+)
+
 // The modules' own layers are constants, and a constant layer is built once per program: two endpoints would share one
 // inbox. So each call here makes layers of its own from the modules' constructors.
 const node = (options: ClientOptions) =>
   Layer.mergeAll(
     Layer.effect(Capability.Capability, Capability.make),
-    Layer.effect(Transport, NodeTransport.make)
+    Layer.effect(Transport, interposed(NodeTransport.make))
   ).pipe(
-    Layer.provide(NodeFileSystem.layer),
+    Layer.provide(Layer.effect(FileSystem.FileSystem, interposedFiles).pipe(Layer.provide(NodeFileSystem.layer))),
     Layer.provideMerge(supportedNode),
     Layer.provideMerge(settings(options))
   )
@@ -158,5 +168,5 @@ export const layerMemory = (
   services(Messaging.layer(options)).pipe(
     Layer.provide(settings(options)),
     Layer.provide(noEnvironment),
-    Layer.provide(memoryNetwork)
+    Layer.provide(Layer.provideMerge(Layer.effect(Transport, interposed(Transport)), memoryNetwork))
   )

@@ -19,6 +19,8 @@ import * as path from "node:path"
 import { checkLength, maxPathBytes } from "./Address.ts"
 import { Host } from "./Host.ts"
 import { accept } from "./internal/acceptor.ts"
+import { insist } from "./internal/insist.ts"
+import { Interposer, type Interposition } from "./internal/interposer.ts"
 import { keep, type Standing } from "./internal/keeper.ts"
 import { isStagingName } from "./internal/leftovers.ts"
 import * as metrics from "./internal/metrics.ts"
@@ -58,7 +60,8 @@ const inodeOf = ({ dev, ino, mtime }: FileSystem.File.Info) =>
 
 const wrap = Effect.mapError((reason: ListenError["reason"]) => new ListenError({ reason }))
 
-const dialReason = (path: string, error: unknown): DialError["reason"] => {
+/** What a dial, or a look at the socket, failed with. */
+export const dialReason = (path: string, error: unknown): DialError["reason"] => {
   const code = errnoOf(error)
   switch (code) {
     case "ENOENT":
@@ -73,8 +76,14 @@ const dialReason = (path: string, error: unknown): DialError["reason"] => {
   }
 }
 
+type BeforeCall = Interposition["beforeCall"]
+
 /** A connected socket, destroyed with the scope. */
-const connect = Effect.fnUntraced(function*(socketPath: string) {
+const connect = Effect.fnUntraced(function*(beforeCall: BeforeCall, socketPath: string) {
+  yield* Effect.mapError(
+    beforeCall("connect", socketPath),
+    (error) => new DialError({ reason: dialReason(socketPath, error) })
+  )
   // Listened to from its first tick on, so that no event of the socket is missed or uncaught.
   const { conn, socket } = yield* Effect.acquireRelease(
     Effect.sync(() => {
@@ -94,8 +103,8 @@ const connect = Effect.fnUntraced(function*(socketPath: string) {
 })
 
 // Linux answers EAGAIN while the listener's backlog is full; the caller's deadline bounds the wait.
-const connectWhenFree = (socketPath: string) =>
-  Effect.retry(connect(socketPath), {
+const connectWhenFree = (beforeCall: BeforeCall, socketPath: string) =>
+  Effect.retry(connect(beforeCall, socketPath), {
     while: (error) => error.reason._tag === "ConnectFailed" && error.reason.code === "EAGAIN",
     schedule: Schedule.jittered(Schedule.spaced(10))
   })
@@ -114,12 +123,17 @@ const closeServer = (server: net.Server) =>
  */
 const backlog = 4_096
 
-const bind = (server: net.Server, path: string) =>
-  Effect.callback<void, ListenFailed>((resume) => {
-    // Stays for good: a failed accept, such as EMFILE, must not end the process. The next accept may succeed.
-    server.on("error", (error) => resume(Effect.fail(new ListenFailed({ path, code: errnoOf(error) }))))
-    server.listen({ path, backlog }, () => resume(Effect.void))
-  })
+const listenFailed = (path: string) => (error: unknown) => new ListenFailed({ path, code: errnoOf(error) })
+
+const bind = (beforeCall: BeforeCall, server: net.Server, path: string) =>
+  Effect.andThen(
+    Effect.mapError(beforeCall("bind", path), listenFailed(path)),
+    Effect.callback<void, ListenFailed>((resume) => {
+      // Stays for good: a failed accept, such as EMFILE, must not end the process. The next accept may succeed.
+      server.on("error", (error) => resume(Effect.fail(listenFailed(path)(error))))
+      server.listen({ path, backlog }, () => resume(Effect.void))
+    })
+  )
 
 /** A name for binding: it is in use for a moment, in a private directory, and never longer than the final one may be. */
 const stagingName = (room: number, taken: string): string => {
@@ -135,6 +149,7 @@ const stagingPatience = 100
 export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSystem> = Effect.gen(function*() {
   const fs = yield* FileSystem.FileSystem
   const posix = yield* Posix
+  const { beforeCall } = yield* Interposer
   const files = yield* privateFiles.make
   const host = yield* Host
   const limits = yield* Limits
@@ -149,11 +164,11 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
   const dial = Effect.fnUntraced(function*(socketPath: string) {
     const reason = tooLong(socketPath)
     if (reason !== undefined) return yield* new DialError({ reason })
-    return yield* connectWhenFree(socketPath)
+    return yield* connectWhenFree(beforeCall, socketPath)
   })
 
   const probe = (socketPath: string): Effect.Effect<Liveness> =>
-    tooLong(socketPath) !== undefined ? Effect.succeed("unknown") : Effect.scoped(connect(socketPath)).pipe(
+    tooLong(socketPath) !== undefined ? Effect.succeed("unknown") : Effect.scoped(connect(beforeCall, socketPath)).pipe(
       Effect.match({
         onSuccess: (): Liveness => "live",
         // A full backlog belongs to a live server.
@@ -202,6 +217,7 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
   const removeDead = Effect.fnUntraced(function*(socketPath: string) {
     const dead = yield* occupant(socketPath)
     if (Option.isNone(dead)) return false
+    yield* Effect.mapError(beforeCall("lock", socketPath), listenFailed(socketPath))
     return yield* withPathLock(socketPath, inodeOf(dead.value), host)(Effect.gen(function*() {
       const still = yield* occupant(socketPath)
       if (Option.isNone(still) || !sameInode(still.value, dead.value)) return false
@@ -239,10 +255,12 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
   })
 
   const unlinkOwn = (socketPath: string, own: FileSystem.File.Info) =>
-    Effect.gen(function*() {
+    insist(Effect.gen(function*() {
       const now = yield* files.inspect(socketPath)
-      if (Option.isSome(now) && sameInode(now.value, own)) yield* fs.remove(socketPath)
-    }).pipe(Effect.ignore)
+      if (Option.isNone(now) || !sameInode(now.value, own)) return false
+      yield* fs.remove(socketPath)
+      return true
+    }))
 
   /** `change` has another server take the place of the one that listens. */
   const listenOnSocket = Effect.fnUntraced(function*(
@@ -260,12 +278,16 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
     const made: Array<string> = []
     const ensureDirectories = Effect.gen(function*() {
       if (base !== undefined) yield* files.ensurePrivate(base)
-      made.push(...yield* files.ensurePrivate(directory))
+      yield* files.ensurePrivate(directory, made)
     })
-    yield* Effect.acquireRelease(
-      ensureDirectories,
-      () => Effect.forEach(made.toReversed(), (path) => Effect.ignore(posix.removeEmptyDirectory(path)))
+    // Before they are made, so that those are removed as well that were made before a check failed.
+    yield* Effect.addFinalizer(() =>
+      Effect.forEach(
+        [...new Set(made.toReversed())],
+        (path) => insist(Effect.as(posix.removeEmptyDirectory(path), true))
+      )
     )
+    yield* ensureDirectories
     // Before binding, so that the usual mistakes are told without a trace on disk.
     yield* occupant(socketPath)
     yield* sweepStaging(directory)
@@ -279,8 +301,11 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
       publish: (staging: string, socketPath: string) => Effect.Effect<void, ListenError["reason"]>
     ) {
       const staging = path.join(directory, stagingName(room, path.basename(socketPath)))
-      yield* bind(server, staging)
-      yield* Effect.addFinalizer(() => Effect.ignore(fs.remove(staging, { force: true })))
+      // As one step, since the name is there before the bind is known.
+      yield* Effect.acquireRelease(
+        bind(beforeCall, server, staging),
+        () => insist(Effect.as(fs.remove(staging, { force: true }), true))
+      )
       yield* Effect.mapError(fs.chmod(staging, 0o600), failed("make private", staging))
       const former = own
       own = yield* Effect.mapError(fs.lstat(staging), failed("inspect", staging))
@@ -332,7 +357,7 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
     attach(server)
     yield* wrap(
       isPipe(options.socketPath) ?
-        bind(server, options.socketPath) :
+        bind(beforeCall, server, options.socketPath) :
         listenOnSocket(server, options, (listening) =>
           Effect.suspend(() => {
             const next = makeServer()

@@ -1,26 +1,37 @@
 /**
- * The two file operations that `effect/FileSystem` lacks, as one replaceable value: reading a file that may be a trap,
- * and removing a directory only while it is empty.
+ * The file operations that `effect/FileSystem` lacks, as one replaceable value: reading a file that may be a trap, and
+ * removing a directory only while it is empty.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import { constants } from "node:fs"
 import * as fs from "node:fs/promises"
 import { errnoOf, FileFailed } from "./privateFiles.ts"
 
-export interface OpenedFile {
+export interface FileFacts {
   readonly isRegular: boolean
   readonly uid: number
   readonly mode: number
+}
+
+export interface OpenedFile extends FileFacts {
+  /** Empty unless the file is regular. */
   readonly bytes: Uint8Array
+}
+
+export interface UntrustedFile {
+  readonly inspect: Effect.Effect<FileFacts, FileFailed>
+  /** The first bytes, at most `maxBytes` of them. */
+  readonly read: (maxBytes: number) => Effect.Effect<Uint8Array, FileFailed>
 }
 
 export interface PosixOperations {
   /**
-   * Opens without following a link and without waiting for the other end of a FIFO, then reads at most `maxBytes`
-   * plus one. What is not a regular file is not read. Fails with `FileFailed`; `ELOOP` means a link.
+   * Opens without following a link and without waiting for the other end of a FIFO; closed with the scope. Fails with
+   * `FileFailed`; `ELOOP` means a link.
    */
-  readonly readUntrusted: (path: string, maxBytes: number) => Effect.Effect<OpenedFile, FileFailed>
+  readonly openUntrusted: (path: string) => Effect.Effect<UntrustedFile, FileFailed, Scope.Scope>
   /** Fails with `FileFailed`, code `ENOTEMPTY`, rather than remove what is inside. */
   readonly removeEmptyDirectory: (path: string) => Effect.Effect<void, FileFailed>
 }
@@ -36,20 +47,33 @@ const readOnly = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O
 /** The operations of `node:fs`. Needs no layer; a test replaces them to make them fail. */
 export class Posix extends Context.Reference<PosixOperations>("effect-messaging/Posix", {
   defaultValue: () => ({
-    readUntrusted: (path, maxBytes) =>
-      Effect.acquireUseRelease(
-        attempt("open", path, () => fs.open(path, readOnly)),
-        (file) =>
-          Effect.gen(function*() {
-            const stat = yield* attempt("inspect", path, () => file.stat())
-            const opened = { isRegular: stat.isFile(), uid: stat.uid, mode: stat.mode }
-            if (!opened.isRegular) return { ...opened, bytes: new Uint8Array() }
-            const buffer = new Uint8Array(maxBytes + 1)
-            const { bytesRead } = yield* attempt("read", path, () => file.read(buffer, 0, buffer.length, 0))
-            return { ...opened, bytes: buffer.subarray(0, bytesRead) }
-          }),
-        (file) => Effect.ignore(attempt("close", path, () => file.close()))
+    openUntrusted: (path) =>
+      Effect.map(
+        Effect.acquireRelease(
+          attempt("open", path, () => fs.open(path, readOnly)),
+          (file) => Effect.ignore(attempt("close", path, () => file.close()))
+        ),
+        (file) => ({
+          inspect: Effect.map(
+            attempt("inspect", path, () => file.stat()),
+            (stat) => ({ isRegular: stat.isFile(), uid: stat.uid, mode: stat.mode })
+          ),
+          read: Effect.fnUntraced(function*(maxBytes: number) {
+            const buffer = new Uint8Array(maxBytes)
+            const { bytesRead } = yield* attempt("read", path, () => file.read(buffer, 0, maxBytes, 0))
+            return buffer.subarray(0, bytesRead)
+          })
+        })
       ),
     removeEmptyDirectory: (path) => attempt("remove", path, () => fs.rmdir(path))
   })
 }) {}
+
+/** Reads at most `maxBytes` plus one of a regular file, and nothing of any other. */
+export const readUntrusted = (posix: PosixOperations, path: string, maxBytes: number) =>
+  Effect.scoped(Effect.gen(function*() {
+    const file = yield* posix.openUntrusted(path)
+    const facts = yield* file.inspect
+    const bytes = facts.isRegular ? yield* file.read(maxBytes + 1) : new Uint8Array()
+    return { ...facts, bytes } satisfies OpenedFile
+  }))

@@ -50,8 +50,14 @@ export interface PrivateFiles {
   readonly checkAncestors: (path: string) => Effect.Effect<void, DirectoryNotPrivate | FileFailed>
   /** `path` is a real directory of the user's without group or other bits, and so is the chain above it safe. */
   readonly checkPrivate: (path: string) => Effect.Effect<void, DirectoryNotPrivate | FileFailed>
-  /** As `checkPrivate`, after making what is missing of the directory. Answers with what this call made, inmost last. */
-  readonly ensurePrivate: (path: string) => Effect.Effect<ReadonlyArray<string>, DirectoryNotPrivate | FileFailed>
+  /**
+   * As `checkPrivate`, after making what is missing of the directory. Adds what it made to `made`, inmost last, and
+   * answers with it; what it made before it failed is there too. Not interruptible, so that the list is whole.
+   */
+  readonly ensurePrivate: (
+    path: string,
+    made?: Array<string>
+  ) => Effect.Effect<ReadonlyArray<string>, DirectoryNotPrivate | FileFailed>
   /** Whether the entry belongs to the user; always so where the platform knows no owners. */
   readonly isOwn: (info: FileSystem.File.Info) => boolean
 }
@@ -128,17 +134,18 @@ export const make: Effect.Effect<PrivateFiles, never, FileSystem.FileSystem> = E
 
   /** One level at a time and never recursive: nothing is made below a directory that has not been checked. */
   const create = Effect.fnUntraced(function*(
-    target: string
-  ): Effect.fn.Return<ReadonlyArray<string>, DirectoryNotPrivate | FileFailed> {
-    if (Option.isSome(yield* inspect(target))) return []
+    target: string,
+    made: Array<string>
+  ): Effect.fn.Return<void, DirectoryNotPrivate | FileFailed> {
+    if (Option.isSome(yield* inspect(target))) return
     const parent = path.dirname(target)
-    const made = parent === target ? [] : yield* create(parent)
+    if (parent !== target) yield* create(parent, made)
     yield* checkAncestors(target)
     return yield* Effect.matchEffect(fs.makeDirectory(target, { mode: 0o700 }), {
-      onSuccess: () => Effect.succeed([...made, target]),
+      onSuccess: () => Effect.sync(() => void made.push(target)),
       // Somebody was faster. Whoever it was, the check that follows judges the result.
       onFailure: (error) =>
-        error.reason._tag === "AlreadyExists" ? Effect.succeed(made) : Effect.fail(failed("create", target)(error))
+        error.reason._tag === "AlreadyExists" ? Effect.void : Effect.fail(failed("create", target)(error))
     })
   })
 
@@ -147,10 +154,10 @@ export const make: Effect.Effect<PrivateFiles, never, FileSystem.FileSystem> = E
     checkAncestors,
     checkPrivate,
     isOwn,
-    ensurePrivate: Effect.fnUntraced(function*(target: string) {
-      const created = yield* create(target)
+    ensurePrivate: Effect.fnUntraced(function*(target: string, made: Array<string> = []) {
+      yield* create(target, made)
       yield* checkPrivate(target)
-      return created
-    })
+      return made
+    }, Effect.uninterruptible)
   }
 })

@@ -1,0 +1,18 @@
+/**
+ * Removing at the end is tried again. What made it fail may be of the moment, such as `EMFILE`, and nobody will come back
+ * for what is left but a sweep.
+ */
+import * as Effect from "effect/Effect"
+
+/** In all. */
+const attempts = 3
+
+/**
+ * Runs `attempt` until it answers that it has removed something, a turn of the event loop apart, at most three times.
+ * What was not there, or not one's own, is looked for as often: a failure may look like that.
+ */
+export const insist = <E, R>(attempt: Effect.Effect<boolean, E, R>, left = attempts): Effect.Effect<void, never, R> =>
+  Effect.flatMap(
+    Effect.orElseSucceed(attempt, () => false),
+    (removed) => removed || left <= 1 ? Effect.void : Effect.andThen(Effect.yieldNow, insist(attempt, left - 1))
+  )
