@@ -324,7 +324,7 @@ describe("another user's capability file in the victim's directory", () => {
         yield* opened(Effect.andThen(
           stranger.fs("unlinkSync", file),
           stranger.fs("writeFileSync", file, JSON.stringify({ socketPath, authToken: someHex, protocol: 2 }), {
-            mode: 0o600
+            mode: 0o644
           })
         ))
         const client = yield* user(place, uids.victim)
