@@ -8,39 +8,23 @@ import { spawn, spawnSync } from "node:child_process"
 import * as fs from "node:fs"
 import * as os from "node:os"
 import * as path from "node:path"
-import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
+import { type Failed, type Worker, worker, workerFixture } from "./worker.ts"
 
-export type Command =
-  | { readonly do: "fs"; readonly name: keyof typeof fs; readonly args: ReadonlyArray<unknown> }
-  | { readonly do: "umask"; readonly mask: number }
-  | { readonly do: "listen"; readonly path: string; readonly answer: string }
-  | { readonly do: "close" | "deadSocket" | "fifo"; readonly path: string }
-  | { readonly do: "talk"; readonly path: string; readonly text: string }
-  | { readonly do: "start"; readonly socketPath?: string | undefined }
-  | { readonly do: "send"; readonly to: string; readonly text: string }
-  | { readonly do: "stop" | "list" | "sweep" | "heard" }
+export type { Failed } from "./worker.ts"
 
-/** How a command failed: an errno as `code`, or the fields of an error of the library. */
-export type Failed = Readonly<Record<string, unknown>>
-
-export interface User {
+export interface User extends Worker {
   readonly uid: number
-  readonly pid: number
   readonly home: string
   readonly capabilities: string
-  /** Answers as the process did. */
-  readonly tell: (command: Command) => Effect.Effect<unknown, Failed>
   readonly fs: (name: keyof typeof fs, ...args: ReadonlyArray<unknown>) => Effect.Effect<unknown, Failed>
   /** What its servers were sent, a text for each connection. */
   readonly heard: Effect.Effect<ReadonlyArray<string>>
-  readonly kill: Effect.Effect<void>
 }
 
 /** Two users who have nothing to do with each other, nor with root. */
 export const uids = { victim: 1001, stranger: 1002 } as const
 
-const fixture = fileURLToPath(new URL("../fixtures/user.ts", import.meta.url))
 const as = (uid: number, gid = uid) => [`--reuid=${uid}`, `--regid=${gid}`, "--clear-groups"]
 
 /** Why tests with other users cannot run here; nothing when they can. */
@@ -51,7 +35,7 @@ const obstacle = (() => {
     process.execPath,
     "--eval",
     "fs.accessSync(process.argv[1])",
-    fixture
+    workerFixture
   ], {
     cwd: os.tmpdir(),
     encoding: "utf8"
@@ -125,43 +109,16 @@ export const nodeAs = (uid: number, args: ReadonlyArray<string>, gid = uid) =>
 export const user = Effect.fnUntraced(function*(arena: Arena, uid: number, { environment, gid }: UserOptions = {}) {
   const home = path.join(arena.root, `home-${uid}`)
   if (!fs.existsSync(home)) arena.directory(home, 0o700, uid)
-  const child = yield* Effect.acquireRelease(
-    Effect.sync(() => {
-      const [command, args] = nodeAs(uid, [fixture], gid)
-      return spawn(command, args, {
-        cwd: arena.root,
-        stdio: ["pipe", "pipe", "inherit"],
-        env: environmentOf(arena, uid, environment)
-      })
-    }),
-    (child) => Effect.sync(() => child.kill("SIGKILL"))
-  )
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
-  child.stdin.on("error", () => {})
-  const tell: User["tell"] = (command) =>
-    Effect.flatMap(
-      Effect.promise(() => {
-        child.stdin.write(`${JSON.stringify(command)}\n`)
-        return lines.next()
-      }),
-      ({ done, value }) => {
-        if (done === true) return Effect.die(`the process of ${uid} has ended`)
-        const { failed, ok } = JSON.parse(value) as { readonly ok?: unknown; readonly failed?: Failed }
-        return failed === undefined ? Effect.succeed(ok) : Effect.fail(failed)
-      }
-    )
+  const [command, args] = nodeAs(uid, [], gid)
+  const process = yield* worker({ command, args, cwd: arena.root, env: environmentOf(arena, uid, environment) })
+  const { tell } = process
   return {
+    ...process,
     uid,
-    pid: child.pid ?? 0,
     home,
     capabilities: path.join(home, ".claude", "messaging-capabilities"),
-    tell,
     fs: (name, ...args) => tell({ do: "fs", name, args }),
-    heard: Effect.map(Effect.orDie(tell({ do: "heard" })), (texts) => texts as ReadonlyArray<string>),
-    kill: Effect.callback((resume) => {
-      child.once("exit", () => resume(Effect.void))
-      child.kill("SIGKILL")
-    })
+    heard: Effect.map(Effect.orDie(tell({ do: "heard" })), (texts) => texts as ReadonlyArray<string>)
   } satisfies User
 })
 
