@@ -25,6 +25,7 @@ import { Host } from "./Host.ts"
 import { Posix } from "./internal/posix.ts"
 import * as privateFiles from "./internal/privateFiles.ts"
 import { DirectoryNotPrivate, failed, FileFailed } from "./internal/privateFiles.ts"
+import { onProcessExit, removeOwnText } from "./internal/processExit.ts"
 import { Limits } from "./Limits.ts"
 import { protocol1, protocol2 } from "./Message.ts"
 import { Namespace } from "./Namespace.ts"
@@ -142,6 +143,13 @@ export const matches = (token: Redacted.Redacted<string>, given: string): boolea
 /** `<sha256 hex of the socket path>.json`. */
 export const fileName = (socketPath: string): string =>
   `${crypto.createHash("sha256").update(socketPath).digest("hex")}.json`
+
+/** Whether the text of a file holds the token of `record`. */
+const holds = ({ token }: CapabilityRecord) => (text: string): boolean =>
+  Result.match(decodeFile(text), {
+    onFailure: () => false,
+    onSuccess: ({ authToken }) => matches(token, Redacted.value(authToken))
+  })
 
 const newRecord = (socketPath: string, pid: number, cwd: string, options: PublishOptions, now: number) => ({
   socketPath,
@@ -268,8 +276,10 @@ export const make = Effect.gen(function*() {
       const record = newRecord(socketPath, host.pid, host.cwd, options, yield* Clock.currentTimeMillis)
       const bytes = yield* encode(record)
       yield* wrap(files.ensurePrivate(home))
+      const file = path.join(home, fileName(socketPath))
+      yield* onProcessExit(() => removeOwnText(file, limits.maxCapabilityBytes, holds(record)))
       return yield* Effect.acquireRelease(
-        Effect.as(write(path.join(home, fileName(socketPath)), bytes), record),
+        Effect.as(write(file, bytes), record),
         () => Effect.ignore(remove(record))
       )
     }),

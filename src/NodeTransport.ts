@@ -24,6 +24,7 @@ import { withPathLock } from "./internal/pathLock.ts"
 import { Posix } from "./internal/posix.ts"
 import * as privateFiles from "./internal/privateFiles.ts"
 import { errnoOf, failed } from "./internal/privateFiles.ts"
+import { onProcessExit, removeEmptyDirectory, removeSameInode } from "./internal/processExit.ts"
 import { Limits } from "./Limits.ts"
 import {
   AddressInUse,
@@ -222,7 +223,7 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
     if (reason !== undefined) return yield* reason
     const directory = path.dirname(socketPath)
     if (base !== undefined) yield* files.ensurePrivate(base)
-    yield* Effect.acquireRelease(
+    const made = yield* Effect.acquireRelease(
       files.ensurePrivate(directory),
       (made) => Effect.forEach(made.toReversed(), (path) => Effect.ignore(posix.removeEmptyDirectory(path)))
     )
@@ -235,6 +236,10 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
     yield* Effect.addFinalizer(() => Effect.ignore(fs.remove(staging, { force: true })))
     yield* Effect.mapError(fs.chmod(staging, 0o600), failed("make private", staging))
     const own = yield* Effect.mapError(fs.lstat(staging), failed("inspect", staging))
+    yield* onProcessExit(() => {
+      for (const name of [staging, socketPath]) removeSameInode(name, own)
+      for (const name of made.toReversed()) removeEmptyDirectory(name)
+    })
     yield* Effect.acquireRelease(publish(staging, socketPath), () => unlinkOwn(socketPath, own))
     yield* Effect.mapError(fs.remove(staging), failed("remove", staging))
   })

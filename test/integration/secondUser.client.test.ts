@@ -25,6 +25,7 @@ import {
   type User,
   user
 } from "../utils/otherUser.ts"
+import { sweptBelow } from "../utils/worker.ts"
 
 const message = "for the right ears only"
 const line = (value: unknown) => `${JSON.stringify(value)}\n`
@@ -102,7 +103,7 @@ describe("another user's server at the path of a dead peer", () => {
       )
       const before = snapshot(place)
       assert.deepStrictEqual(yield* victim.tell({ do: "list" }), [])
-      assert.deepStrictEqual(yield* victim.tell({ do: "sweep" }), [])
+      assert.deepStrictEqual(yield* sweptBelow(place.root, victim), [])
       assert.deepStrictEqual(snapshot(place), before)
       const heard = yield* stranger.heard
       assert.include(heard, "")
@@ -151,7 +152,7 @@ describe("another user's server at the path of a dead peer", () => {
       yield* stranger.tell({ do: "close", path: socketPath })
       fs.renameSync(elsewhere, socketPath)
       const before = snapshot(place)
-      assert.deepStrictEqual(yield* victim.tell({ do: "sweep" }), [])
+      assert.deepStrictEqual(yield* sweptBelow(place.root, victim), [])
       assert.deepStrictEqual(snapshot(place), before)
       assert.deepStrictEqual((yield* send(victim, socketPath))["reason"], {
         _tag: "PeerUnreachable",
@@ -176,7 +177,9 @@ describe("another user who renames the directory of a live endpoint", () => {
     fs.chmodSync(parent, 0o777)
     const aside = path.join(parent, "aside")
     yield* stranger.fs("renameSync", directory, aside)
-    yield* stranger.fs("mkdirSync", directory, { mode: 0o755 })
+    // Open to all, so that nothing but the endpoint's own care keeps what is in it.
+    yield* stranger.fs("mkdirSync", directory)
+    yield* stranger.fs("chmodSync", directory, 0o777)
     yield* stranger.tell({
       do: "listen",
       path: socketPath,
@@ -308,7 +311,7 @@ describe("another user's capability file in the victim's directory", () => {
           problem: `capability file ${file} is refused (${problem}): remove it, and restart the endpoint it names`
         })
         assert.deepStrictEqual(yield* victim.tell({ do: "list" }), [])
-        assert.deepStrictEqual(yield* victim.tell({ do: "sweep" }), [])
+        assert.deepStrictEqual(yield* sweptBelow(place.root, victim), [])
         assert.deepStrictEqual(yield* stranger.heard, [])
         assert.deepStrictEqual(snapshot(place), before)
       })

@@ -19,6 +19,7 @@ import {
   user,
   type UserOptions
 } from "../utils/otherUser.ts"
+import { sweptBelow } from "../utils/worker.ts"
 
 interface Setup {
   readonly place: Arena
@@ -157,7 +158,7 @@ describe("another user", () => {
         reasonOf(yield* Effect.flip(stranger.tell({ do: "send", to: socketPath, text: "hello" }))),
         { _tag: "PeerNotFound", socketPath }
       )
-      assert.deepStrictEqual(yield* stranger.tell({ do: "sweep" }), [])
+      assert.deepStrictEqual(yield* sweptBelow(place.root, stranger), [])
       assert.deepStrictEqual(snapshot(place), before)
     }))
 
@@ -195,7 +196,7 @@ describe("another user", () => {
         { _tag: "AccessDenied", path: socketPath, code: "EACCES" }
       )
       // What neither answers nor refuses is not dead.
-      assert.deepStrictEqual(yield* stranger.tell({ do: "sweep" }), [])
+      assert.deepStrictEqual(yield* sweptBelow(place.root, stranger), [])
       assert.deepStrictEqual(snapshot(place), before)
       assert.deepStrictEqual(yield* victim.tell({ do: "list" }), [socketPath])
     }))
@@ -205,10 +206,10 @@ describe("another user", () => {
       const { base, place, socketPath, stranger, victim } = yield* setup()
       yield* victim.kill
       const before = snapshot(place)
-      assert.deepStrictEqual(yield* stranger.tell({ do: "sweep" }), [])
+      assert.deepStrictEqual(yield* sweptBelow(place.root, stranger), [])
       assert.deepStrictEqual(snapshot(place), before)
       const heir = yield* user(place, uids.victim)
-      assert.deepStrictEqual(yield* heir.tell({ do: "sweep" }), [socketPath])
+      assert.deepStrictEqual(yield* sweptBelow(place.root, heir), [socketPath])
       assert.deepStrictEqual(fs.readdirSync(base), [])
       assert.deepStrictEqual(fs.readdirSync(victim.capabilities), [])
     }))
@@ -225,7 +226,7 @@ describe("another user", () => {
           reasonOf(yield* Effect.flip(who.tell({ do: "send", to: foreign, text: "to the other" }))),
           { _tag: "PeerNotFound", socketPath: foreign }
         )
-        assert.deepStrictEqual(yield* who.tell({ do: "sweep" }), [])
+        assert.deepStrictEqual(yield* sweptBelow(place.root, who), [])
       }
       assert.strictEqual(new Set(tokensOf(place)).size, 2)
       yield* victim.tell({ do: "stop" })

@@ -38,6 +38,13 @@ export interface WorkerOptions {
   readonly env?: Readonly<Record<string, string | undefined>> | undefined
 }
 
+/** What a sweep has removed below `directory`. It looks into the machine's /tmp as well, where anything may be. */
+export const sweptBelow = (directory: string, { tell }: Pick<Worker, "tell">) =>
+  Effect.map(
+    tell({ do: "sweep" }),
+    (swept) => (swept as ReadonlyArray<string>).filter((socketPath) => socketPath.startsWith(`${directory}/`))
+  )
+
 /** Killed with the scope. */
 export const worker = Effect.fnUntraced(function*({ args = [], command = process.execPath, cwd, env }: WorkerOptions) {
   const child = yield* Effect.acquireRelease(
