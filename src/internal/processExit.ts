@@ -1,7 +1,7 @@
 /**
- * The last word of a process that ends while an endpoint is open: `process.exit`, an exception that nobody caught, an
- * event loop with nothing left to do. Node gives it one synchronous moment, so everything here is synchronous and never
- * throws. A signal that nobody handles leaves no such moment; what is then left is for a sweep.
+ * The last word of a process that ends while an endpoint is open: by `process.exit`, or by an exception or a rejection
+ * that nobody caught. Node gives it one synchronous moment, so everything here is synchronous and never throws. A signal
+ * that nobody handles leaves no such moment; what is then left is for a sweep.
  */
 import * as Effect from "effect/Effect"
 import type * as FileSystem from "effect/FileSystem"
@@ -14,7 +14,7 @@ export const onProcessExit = (cleanUp: () => void) =>
   Effect.acquireRelease(
     Effect.sync(() => {
       // Node warns of a leak beyond a number of listeners. These are as many as there are open endpoints, so the number
-      // is raised for as long as they are there; zero means that there is none.
+      // is raised for as long as they are there. Zero stands for any number.
       const raise = process.getMaxListeners() > 0 ? 1 : 0
       process.setMaxListeners(process.getMaxListeners() + raise)
       process.prependListener("exit", cleanUp)
