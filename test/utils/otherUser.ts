@@ -46,6 +46,9 @@ const obstacle = (() => {
     : `uid ${uids.stranger} cannot run this checkout: ${trial.stderr.trim().split("\n")[0]}`
 })()
 
+// The default reporter does not name tests that are skipped.
+if (obstacle !== undefined) process.stderr.write(`tests with other users are skipped: ${obstacle}\n`)
+
 /** A test with several users, or its name with the reason why it is skipped. */
 export const itWithUsers: {
   (name: string, test: () => Effect.Effect<unknown, unknown, Scope.Scope>): void
