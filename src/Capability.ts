@@ -30,6 +30,7 @@ import * as metrics from "./internal/metrics.ts"
 import { Posix, readUntrusted } from "./internal/posix.ts"
 import * as privateFiles from "./internal/privateFiles.ts"
 import { DirectoryNotPrivate, failed, FileFailed } from "./internal/privateFiles.ts"
+import { onProcessExit, removeOwnText } from "./internal/processExit.ts"
 import { Limits } from "./Limits.ts"
 import { protocol1, protocol2 } from "./Message.ts"
 import { Namespace } from "./Namespace.ts"
@@ -149,6 +150,13 @@ export const matches = (token: Redacted.Redacted<string>, given: string): boolea
 /** `<sha256 hex of the socket path>.json`. */
 export const fileName = (socketPath: string): string =>
   `${crypto.createHash("sha256").update(socketPath).digest("hex")}.json`
+
+/** Whether the text of a file holds the token of `record`. */
+const holds = ({ token }: CapabilityRecord) => (text: string): boolean =>
+  Result.match(decodeFile(text), {
+    onFailure: () => false,
+    onSuccess: ({ authToken }) => matches(token, Redacted.value(authToken))
+  })
 
 const newRecord = (socketPath: string, pid: number, cwd: string, options: PublishOptions, now: number) => ({
   socketPath,
@@ -315,8 +323,10 @@ export const make = Effect.gen(function*() {
       const bytes = yield* encode(record)
       yield* wrap(files.ensurePrivate(home))
       yield* sweepTemporary(home)
+      const file = path.join(home, fileName(socketPath))
+      yield* onProcessExit(() => removeOwnText(file, limits.maxCapabilityBytes, holds(record)))
       yield* Effect.acquireRelease(
-        write(path.join(home, fileName(socketPath)), bytes, fs.rename),
+        write(file, bytes, fs.rename),
         () => insist(remove(record))
       )
       yield* Effect.forkScoped(keepPublished(record, home, bytes), { startImmediately: true })

@@ -29,6 +29,7 @@ import { withPathLock } from "./internal/pathLock.ts"
 import { Posix } from "./internal/posix.ts"
 import * as privateFiles from "./internal/privateFiles.ts"
 import { errnoOf, failed } from "./internal/privateFiles.ts"
+import { onProcessExit, removeEmptyDirectory, removeSameInode } from "./internal/processExit.ts"
 import { Limits } from "./Limits.ts"
 import {
   AddressInUse,
@@ -308,7 +309,9 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
       )
       yield* Effect.mapError(fs.chmod(staging, 0o600), failed("make private", staging))
       const former = own
-      own = yield* Effect.mapError(fs.lstat(staging), failed("inspect", staging))
+      const staged = yield* Effect.mapError(fs.lstat(staging), failed("inspect", staging))
+      yield* onProcessExit(() => removeSameInode(staging, staged))
+      own = staged
       yield* Effect.uninterruptible(Effect.onError(publish(staging, socketPath), () =>
         Effect.sync(() => {
           own = former
@@ -316,6 +319,10 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
       yield* Effect.mapError(fs.remove(staging), failed("remove", staging))
     }, Effect.scoped)
 
+    yield* onProcessExit(() => {
+      if (own !== undefined) removeSameInode(socketPath, own)
+      for (const name of made.toReversed()) removeEmptyDirectory(name)
+    })
     yield* place(server, publish)
     const look = Effect.map(
       files.inspect(socketPath),
