@@ -112,6 +112,30 @@ describe("Connection deadlines", () => {
       }))
   })
 
+  describe("the wall clock", () => {
+    it.effect.each([3_600_000, -3_600_000])(
+      "moves no deadline when it jumps by %d ms",
+      (jump) =>
+        Effect.gen(function*() {
+          const clock = yield* Clock.Clock
+          let ahead = 0
+          const jumping: Clock.Clock = {
+            ...clock,
+            currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + ahead,
+            currentTimeMillis: Effect.suspend(() => Effect.map(clock.currentTimeMillis, (now) => now + ahead))
+          }
+          const { session } = yield* Effect.provideService(serve(), Clock.Clock, jumping)
+          yield* TestClock.adjust("1 seconds")
+          ahead = jump
+          yield* TestClock.adjust("999 millis")
+          assert.isTrue(isOpen(session))
+          // The deadline itself, and a second for the last word.
+          yield* TestClock.adjust("1001 millis")
+          yield* Fiber.join(session)
+        })
+    )
+  })
+
   describe("idle", () => {
     it.effect("leaves a proven peer connected just before the deadline", () =>
       Effect.gen(function*() {

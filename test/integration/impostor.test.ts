@@ -242,7 +242,7 @@ describe("a recorder", () => {
 
   /** A client with a server of its own, which keeps no connection that it does not use. */
   const setup = Effect.gen(function*() {
-    const [alice, bob] = [yield* endpoint({ connectionTimeout: "1 millis" }), yield* endpoint()]
+    const [alice, bob] = [yield* endpoint({ connectionTimeout: "1 millis" }), yield* endpoint({ maxRefusalDelay: 1 })]
     return { alice, bob, recorder: yield* record(bob.socketPath) }
   })
 
