@@ -13,7 +13,7 @@ import * as MemoryTransport from "../../src/MemoryTransport.ts"
 export interface MemoryPeer {
   /** The other end of the pair, for whoever is to be tested. */
   readonly socket: Socket.Socket
-  /** Waits while 16 chunks are unread. */
+  /** Waits while 8 KiB are unread. */
   readonly write: (data: string | Uint8Array) => Effect.Effect<void>
   /** Half-closes: the peer will send no more. */
   readonly end: Effect.Effect<void>
