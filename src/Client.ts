@@ -181,7 +181,7 @@ export const make: (
     const socket = yield* Effect.mapError(transport.dial(socketPath), fromDial(socketPath))
     const encodeWithToken = (message: Message.Message) =>
       Result.mapError(encode(message, { authToken: Redacted.value(token) }), toSending)
-    return yield* peerLink1.make(socket, socketPath, encodeWithToken, limits)
+    return yield* peerLink1.make(socket, { socketPath, token }, encodeWithToken, limits)
   }, (connecting, socketPath) =>
     // The link is shared, so its making has a deadline of its own; the requests that wait for it have theirs.
     Effect.timeoutOrElse(connecting, {

@@ -14,7 +14,7 @@ import * as Framing from "../Framing.ts"
 import type { Values } from "../Limits.ts"
 import * as Message from "../Message.ts"
 import { ConnectionLost, InvalidReply, MessagingError, NotSupported } from "../MessagingError.ts"
-import { makeReader } from "./greeting.ts"
+import { type Identity, makeReader } from "./greeting.ts"
 import * as outboxes from "./outbox.ts"
 import { refusal } from "./refusal.ts"
 import type { Carried, End, Link, Request } from "./request.ts"
@@ -30,10 +30,11 @@ const fail = (reason: MessagingError["reason"]) => new MessagingError({ reason }
  */
 export const make = Effect.fnUntraced(function*(
   socket: Socket.Socket,
-  socketPath: string,
+  peer: Identity,
   encode: (message: Message.Message) => Result.Result<string, MessagingError>,
   limits: Values
 ): Effect.fn.Return<Link, MessagingError, Scope.Scope> {
+  const { socketPath } = peer
   const pull = yield* Effect.mapError(
     Socket.readerBytes(socket),
     () => fail(new ConnectionLost({ socketPath, mayBeStored: false }))
@@ -58,10 +59,10 @@ export const make = Effect.fnUntraced(function*(
     let refused = false
     const refuse = (text: string): End | undefined => {
       if (text === Message.errorTexts.unauthorized) {
-        return { _tag: "Distrusted", error: refusal(socketPath, text, {}, limits) }
+        return { _tag: "Distrusted", error: refusal(peer, text, {}, limits) }
       }
       refused = true
-      failNext(refusal(socketPath, text, {}, limits))
+      failNext(refusal(peer, text, {}, limits))
       return undefined
     }
     const receive = (batch: ReadonlyArray<Framing.Frame>): End | undefined => {

@@ -59,7 +59,7 @@ export const make = Effect.fnUntraced(function*(
       const data = stringOf(value["data"]) ?? ""
       switch (value["type"]) {
         case "error":
-          return failOne(request, refusal(socketPath, data, meta, limits))
+          return failOne(request, refusal(peer, data, meta, limits))
         case "pong":
           return request.until === "pong" ? succeed(request, { id: Option.none(), data }) : undefined
         case "response": {
@@ -81,14 +81,14 @@ export const make = Effect.fnUntraced(function*(
     const endOf = (text: string): End => {
       switch (text) {
         case Message.errorTexts.unauthorized:
-          return { _tag: "Distrusted", error: refusal(socketPath, text, {}, limits) }
+          return { _tag: "Distrusted", error: refusal(peer, text, {}, limits) }
         case Message.errorTexts.idleTimeout:
         case Message.errorTexts.frameTimeout:
           return { _tag: "Lost" }
         default: {
           for (const request of inFlight.values()) {
             if (Option.isSome(request.id)) continue
-            failOne(request, refusal(socketPath, text, {}, limits))
+            failOne(request, refusal(peer, text, {}, limits))
             break
           }
           return { _tag: "Refused" }

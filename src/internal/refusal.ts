@@ -1,13 +1,21 @@
 /** What a peer's `error` frame means for the request it answers, in either protocol. */
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import type { Values } from "../Limits.ts"
 import * as Message from "../Message.ts"
 import { HandlerFailed, InboxFull, MessagingError, Rejected, Unauthorized } from "../MessagingError.ts"
 import { remoteText } from "./remoteText.ts"
 
+/** What the refusal is told by, and of. */
+export interface Refuser {
+  readonly socketPath: string
+  /** The token of the target, which a peer of protocol 1 may quote. */
+  readonly token: Redacted.Redacted<string>
+}
+
 const reasonOf = (
-  socketPath: string,
+  { socketPath, token }: Refuser,
   text: string,
   meta: Readonly<Record<string, unknown>>,
   limits: Pick<Values, "maxRemoteErrorBytes">
@@ -22,14 +30,17 @@ const reasonOf = (
     }
     case Message.errorTexts.failed:
       return new HandlerFailed({ socketPath })
-    default:
-      return new Rejected({ socketPath, text: remoteText(text, limits.maxRemoteErrorBytes) })
+    default: {
+      // Before it is cut, or a part of the token would be left.
+      const safe = text.replaceAll(Redacted.value(token), "<redacted>")
+      return new Rejected({ socketPath, text: remoteText(safe, limits.maxRemoteErrorBytes) })
+    }
   }
 }
 
 export const refusal = (
-  socketPath: string,
+  refuser: Refuser,
   text: string,
   meta: Readonly<Record<string, unknown>>,
   limits: Pick<Values, "maxRemoteErrorBytes">
-): MessagingError => new MessagingError({ reason: reasonOf(socketPath, text, meta, limits) })
+): MessagingError => new MessagingError({ reason: reasonOf(refuser, text, meta, limits) })

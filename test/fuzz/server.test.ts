@@ -194,9 +194,14 @@ describe("a server fuzzed over real sockets", () => {
           assert.strictEqual(yield* settled(sockets, before), before, "open sockets")
           assert.deepStrictEqual(problems, [])
         }
-      }), { maxInboxEntries: 1_000_000, maxInboxBytes: 1_000_000_000, maxUnauthenticatedPeers: 2 * atOnce }).pipe(
-        Effect.provide(Logger.layer([keepErrors])),
-        Effect.provideService(References.MinimumLogLevel, "Error")
-      )
+      }), {
+      maxInboxEntries: 1_000_000,
+      maxInboxBytes: 1_000_000_000,
+      maxRefusalDelay: 1,
+      maxUnauthenticatedPeers: 2 * atOnce
+    }).pipe(
+      Effect.provide(Logger.layer([keepErrors])),
+      Effect.provideService(References.MinimumLogLevel, "Error")
+    )
   })
 })

@@ -123,6 +123,9 @@ describe("the tokens of endpoints", () => {
       const old = yield* endpoint({ name: "old" })
       const [, tokenB] = [learn(host, a.socketPath), learn(host, b.socketPath), learn(host, old.socketPath)]
       const call = a.messaging
+      // Over a connection of its own, after a new look at the capability.
+      const sendAnew = (to: string) =>
+        Effect.scoped(Effect.flatMap(endpoint({}), ({ messaging }) => messaging.send(to, Message.text("x"))))
 
       // Protocol 2, to the end of an inbox.
       yield* ends("success")(call.send("b", Message.text("one")))
@@ -176,7 +179,7 @@ describe("the tokens of endpoints", () => {
         const { expected, ...protocol } of [{ expected: "Unauthorized" }, { expected: "PeerUntrusted", protocol: 2 }]
       ) {
         fs.writeFileSync(oldFile, JSON.stringify({ socketPath: old.socketPath, authToken: wrong, ...protocol }))
-        yield* ends(expected)(call.send(old.socketPath, Message.text("x")))
+        yield* ends(expected)(sendAnew(old.socketPath))
       }
 
       // Impostors at a published path.
@@ -188,6 +191,7 @@ describe("the tokens of endpoints", () => {
         [() => "who is there?\n", "InvalidReply", "PeerUntrusted"],
         [() => line({ type: "error", data: "unauthorized" }), "Unauthorized", "Unauthorized"],
         [() => line({ type: "error", data: "busy" }), "Rejected", "PeerUntrusted"],
+        [(heard) => line({ type: "error", data: `what is ${heard}` }), "Rejected", "PeerUntrusted"],
         [() => line({ type: "response", data: "ok" }), "success", "PeerUntrusted"]
       ]
       for (const [answer, ...expected] of answers) {
@@ -197,7 +201,7 @@ describe("the tokens of endpoints", () => {
             fs.writeFileSync(fileOf(host, at), JSON.stringify({ socketPath: at, authToken: oldToken, protocol }), {
               mode: 0o600
             })
-            yield* ends(expected[protocol - 1] ?? "")(call.send(at, Message.text("x")))
+            yield* ends(expected[protocol - 1] ?? "")(sendAnew(at))
             see("peers", yield* a.peers.list)
           }
         }))

@@ -186,8 +186,9 @@ describe("process.exit", () => {
   it.live("does not wait for the writer of a FIFO in place of the capability file", () =>
     Effect.gen(function*() {
       const endpoint = yield* replaced(({ file }) => {
-        fs.unlinkSync(file)
-        execFileSync("mkfifo", ["-m", "600", file])
+        // In one step, or the endpoint publishes its own again.
+        execFileSync("mkfifo", ["-m", "600", `${file}-`])
+        fs.renameSync(`${file}-`, file)
       })
       assert.isTrue(fs.lstatSync(endpoint.file).isFIFO())
       assert.isFalse(fs.existsSync(endpoint.socketPath))

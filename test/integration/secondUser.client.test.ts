@@ -324,11 +324,12 @@ describe("another user's capability file in the victim's directory", () => {
         const { opened, place, stranger, victim } = yield* setup()
         const socketPath = String(yield* victim.tell({ do: "start" }))
         const file = path.join(victim.capabilities, Capability.fileName(socketPath))
+        // In one step, or the endpoint publishes its own again.
         yield* opened(Effect.andThen(
-          stranger.fs("unlinkSync", file),
-          stranger.fs("writeFileSync", file, JSON.stringify({ socketPath, authToken: someHex, protocol: 2 }), {
+          stranger.fs("writeFileSync", `${file}-`, JSON.stringify({ socketPath, authToken: someHex, protocol: 2 }), {
             mode: 0o644
-          })
+          }),
+          stranger.fs("renameSync", `${file}-`, file)
         ))
         const client = yield* user(place, uids.victim)
         const { _tag } = (yield* send(client, socketPath))["reason"] as Failed
