@@ -14,7 +14,7 @@ import * as Messaging from "../../src/Messaging.ts"
 import * as Peers from "../../src/Peers.ts"
 import { makeRandom, seed, sized } from "../utils/effort.ts"
 import { leftovers } from "../utils/leftovers.ts"
-import { withTempHost } from "../utils/tempHost.ts"
+import { tempDirectory, withTempHost } from "../utils/tempHost.ts"
 
 const fixture = fileURLToPath(new URL("../fixtures/crash.ts", import.meta.url))
 
@@ -24,10 +24,13 @@ interface Ended {
   readonly stderr: string
 }
 
-/** One life of the fixture, to its end. */
-const live = (host: HostFacts, k: number) =>
+/** One life of the fixture, to its end. What the first one compiled is kept in `cache` for the others. */
+const live = (host: HostFacts, cache: string, k: number) =>
   Effect.callback<Ended>((resume) => {
-    const child = spawn(process.execPath, [fixture, host.homedir, String(k)], { stdio: ["ignore", "pipe", "pipe"] })
+    const child = spawn(process.execPath, [fixture, host.homedir, String(k)], {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, NODE_COMPILE_CACHE: cache }
+    })
     let [stdout, stderr] = ["", ""]
     child.stdout.setEncoding("utf8").on("data", (text: string) => stdout += text)
     child.stderr.setEncoding("utf8").on("data", (text: string) => stderr += text)
@@ -69,7 +72,8 @@ const choose = (operations: ReadonlyArray<string>, random: () => number): Readon
 describe("an endpoint that is killed", () => {
   it.live(`at any of its operations leaves nothing that a sweep does not remove (${kills} kills)`, () =>
     Effect.gen(function*() {
-      const { stderr, stdout } = yield* withTempHost((host) => live(host, 0))
+      const cache = yield* tempDirectory
+      const { stderr, stdout } = yield* withTempHost((host) => live(host, cache, 0))
       assert.strictEqual(stderr, "")
       const operations = JSON.parse(stdout) as ReadonlyArray<string>
       const points = choose(operations, makeRandom(seed))
@@ -77,7 +81,7 @@ describe("an endpoint that is killed", () => {
       let swept = 0
       yield* Effect.forEach(points, (k) =>
         withTempHost(Effect.fnUntraced(function*(host) {
-          const { signal, stderr } = yield* live(host, k)
+          const { signal, stderr } = yield* live(host, cache, k)
           assert.deepStrictEqual({ signal, stderr }, { signal: "SIGKILL", stderr: "" })
           swept += (yield* startAndSweep(host)).length
           for (const left of leftovers(host)) problems.push(`killed before ${k}, ${operations[k - 1]}: ${left} is left`)
