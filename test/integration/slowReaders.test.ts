@@ -12,6 +12,7 @@ import { connectRaw, type RawPeer } from "../utils/rawPeer.ts"
 import { withTempHost } from "../utils/tempHost.ts"
 
 const fixture = fileURLToPath(new URL("../fixtures/flooded.ts", import.meta.url))
+const MiB = 2 ** 20
 const peers = 128
 
 interface Flooded {
@@ -141,4 +142,16 @@ describe("128 peers that flood and never read", () => {
         const { millis } = yield* flooded.tell("close")
         assert.isBelow(millis ?? Number.POSITIVE_INFINITY, 1_000)
       })))
+
+  it.live.each<{ readonly what: What }>([{ what: "ping" }, { what: "query" }])(
+    "cost at most 32 MiB when each floods with: $what",
+    ({ what }) =>
+      withFlooded(60_000, (flooded) =>
+        Effect.gen(function*() {
+          const floods = yield* floodAll(flooded, () => what)
+          yield* blocked(floods)
+          const { growth = Number.POSITIVE_INFINITY } = yield* flooded.tell("held")
+          assert.isBelow(growth / MiB, 32)
+        }))
+  )
 })
