@@ -163,6 +163,9 @@ export const make = Effect.fnUntraced(function*(options: Options) {
         }
         if (outbox.size() >= limits.maxUnreadBytes) yield* outbox.flush
       }
+      // This connection's own, and heavier than their bytes: a peer that does not read must not make them stay.
+      const batch = frames as Array<Framing.Frame>
+      batch.length = 0
       yield* outbox.flush
     })
 

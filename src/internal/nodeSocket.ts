@@ -7,6 +7,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Socket from "effect/socket/Socket"
+import { Buffer } from "node:buffer"
 import type * as Net from "node:net"
 
 type Chunks = [Uint8Array, ...Array<Uint8Array>]
@@ -17,6 +18,13 @@ const closed = new Socket.SocketError({ reason: new Socket.SocketCloseError({ co
 const aborted = new Socket.SocketError({ reason: new Socket.SocketCloseError({ code: 1006 }) })
 const gone = new Socket.SocketError({ reason: new Socket.SocketWriteError({ cause: "the connection is closed" }) })
 const released = Effect.fail(aborted)
+
+/**
+ * While the peer does not read, Node keeps three bytes for each character of a text, and one for each byte of a buffer.
+ * A shorter text (`StreamBase::WriteString`) is first tried from the stack, without memory of its own.
+ */
+const bytesOf = (chunk: string | Uint8Array) =>
+  typeof chunk === "string" && chunk.length > 16_384 / 3 ? Buffer.from(chunk) : chunk
 
 /** Must be called in the tick in which `conn` was made, so that no event is missed. The socket is left paused. */
 export const fromNetSocket = (conn: Net.Socket): Socket.Socket => {
@@ -84,7 +92,7 @@ export const fromNetSocket = (conn: Net.Socket): Socket.Socket => {
         return Effect.void
       }
       if (!conn.writable) return Effect.fail(gone)
-      return conn.write(chunk) ? Effect.void : drained
+      return conn.write(bytesOf(chunk)) ? Effect.void : drained
     })
 
   return Socket.make({
