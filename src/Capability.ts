@@ -23,6 +23,7 @@ import { Buffer } from "node:buffer"
 import * as crypto from "node:crypto"
 import * as path from "node:path"
 import { Host } from "./Host.ts"
+import * as capabilityDirectory from "./internal/capabilityDirectory.ts"
 import { insist } from "./internal/insist.ts"
 import { keep, type Standing } from "./internal/keeper.ts"
 import * as leftovers from "./internal/leftovers.ts"
@@ -33,7 +34,6 @@ import { DirectoryNotPrivate, failed, FileFailed } from "./internal/privateFiles
 import { onProcessExit, removeOwnText } from "./internal/processExit.ts"
 import { Limits } from "./Limits.ts"
 import { protocol1, protocol2 } from "./Message.ts"
-import { Namespace } from "./Namespace.ts"
 
 export { DirectoryNotPrivate, FileFailed }
 
@@ -182,15 +182,9 @@ export const make = Effect.gen(function*() {
   const files = yield* privateFiles.make
   const host = yield* Host
   const limits = yield* Limits
-  const names = yield* Namespace
   const meter = yield* metrics.make
 
-  // A home reached through a link is used by its real name; from there on no link is followed.
-  const configHome = host.environment[names.configVariable] || path.join(host.homedir, names.configDirectory)
-  const directory = Effect.map(
-    Effect.orElseSucceed(fs.realPath(configHome), () => path.resolve(host.cwd, configHome)),
-    (home) => path.join(home, "messaging-capabilities")
-  )
+  const { directory } = yield* capabilityDirectory.make
 
   const read = Effect.fnUntraced(function*(file: string) {
     const opened = yield* readUntrusted(posix, file, limits.maxCapabilityBytes).pipe(
