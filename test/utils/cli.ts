@@ -31,7 +31,14 @@ export interface Options {
   /** The environment variable of the parent. */
   readonly parent?: string | undefined
   readonly environment?: Readonly<Record<string, string>> | undefined
+  /** A script for the shell in which `"$0" "$@"` is the command line. Default: none, and no shell. */
+  readonly script?: string | undefined
 }
+
+const commandOf = (args: ReadonlyArray<string>, { script }: Options): [string, ReadonlyArray<string>] =>
+  script === undefined
+    ? [process.execPath, [bin, ...args]]
+    : ["/bin/sh", ["-c", script, process.execPath, bin, ...args]]
 
 /** A command line in a process of its own, whose directories are all below `home`. Killed with the scope. */
 export const start = Effect.fnUntraced(
@@ -39,7 +46,7 @@ export const start = Effect.fnUntraced(
     const { [variable]: _, XDG_RUNTIME_DIR: _1, ...inherited } = process.env
     const child = yield* Effect.acquireRelease(
       Effect.sync(() =>
-        spawn(process.execPath, [bin, ...args], {
+        spawn(...commandOf(args, options), {
           cwd: root,
           env: {
             ...inherited,
@@ -71,6 +78,8 @@ export const start = Effect.fnUntraced(
       ended = { code, stdout: lines, stderr }
       wake()
     })
+    // A command need not read it.
+    child.stdin.on("error", () => {})
     if (options.input !== "open") child.stdin.end(options.input ?? "")
     const changed = Effect.callback<void>((resume) => {
       wake = () => resume(Effect.void)
