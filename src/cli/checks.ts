@@ -58,7 +58,7 @@ export const make = Effect.gen(function*() {
   const directory = (what: string, place: string) =>
     Effect.gen(function*() {
       const there = yield* nearest(place)
-      yield* there === place ? files.checkPrivate(place) : files.checkAncestors(place)
+      yield* there === place ? files.checkPrivate(place) : files.checkAncestors(path.join(there, "new"))
       yield* Effect.mapError(fs.access(there, { readable: true, writable: true }), failed("write to", there))
       return ok("directories", there === place ? `${what} ${place}` : `${what} ${place}: the first endpoint makes it`)
     }).pipe(Effect.catch((error) => Effect.succeed(directoryFault("directories", place, uid, error))))

@@ -34,6 +34,7 @@ export const run = (args: ReadonlyArray<string>) =>
     Effect.catch((error) => {
       // A reader that has gone has seen enough.
       if (error instanceof OutputClosed) return Effect.void
+      if (error instanceof Ended) return Effect.fail(error)
       return CliError.isCliError(error) ? Effect.fail(new Ended({ code: 2 })) : reportFailure(error)
     })
   )
