@@ -110,8 +110,11 @@ const connectWhenFree = (beforeCall: BeforeCall, socketPath: string) =>
     schedule: Schedule.jittered(Schedule.spaced(10))
   })
 
+/** Bytes that Node reads ahead of a connection that is paused, rounded up to one read of at most 65,536. */
+const highWaterMark = 16_384
+
 /** A server that does not listen yet. */
-const makeServer = () => net.createServer({ allowHalfOpen: true, pauseOnConnect: true })
+const makeServer = () => net.createServer({ allowHalfOpen: true, pauseOnConnect: true, highWaterMark })
 
 const closeServer = (server: net.Server) =>
   Effect.callback<void>((resume) => {

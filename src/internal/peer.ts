@@ -68,6 +68,7 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
   let link: Link | undefined
   // When the connection was last of use, in milliseconds, and whether it has been of any.
   let usedAt = 0
+  let isUsed = false
   let hasAnswered = false
   // Opened to have the connection closed.
   const useless = Latch.makeUnsafe(false)
@@ -89,6 +90,7 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
   const handOver = (to: Link, request: Request) => {
     inFlight.set(request.messageId, request)
     inFlightBytes += request.frame.length
+    isUsed = true
     to.submit(request, carried)
   }
 
@@ -148,11 +150,13 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
 
   const succeed = (request: Request, answer: Answer) => {
     remove(request)
+    isUsed = true
     hasAnswered = true
     request.succeed(answer)
   }
   const failOne = (request: Request, error: MessagingError) => {
     remove(request)
+    isUsed = true
     hasAnswered = true
     const retryAfter = request.retryWhenFull ? retryAfterOf(error) : Option.none()
     if (Option.isNone(retryAfter)) return request.fail(error)
@@ -201,7 +205,9 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
     succeed,
     fail: failOne,
     proceed: () => {
-      usedAt = now()
+      // What a peer says unasked keeps no connection open.
+      if (isUsed) usedAt = now()
+      isUsed = false
       proceed()
     }
   }
