@@ -231,7 +231,7 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
   const run: Effect.Effect<void> = session.pipe(
     Effect.retry({ schedule: backOff, while: (error) => isLost(error) && count() > 0 }),
     Effect.matchEffect({
-      onSuccess: () => Effect.succeed(undefined),
+      onSuccess: () => Effect.undefined,
       onFailure: Effect.succeed
     }),
     // Asked and ended in one step, so that nothing is added to a peer that has ended.
