@@ -8,6 +8,7 @@ export interface Fifo<A extends object> {
   readonly peek: () => A | undefined
   /** Does nothing to what is not in it. */
   readonly remove: (item: A) => void
+  readonly has: (item: A) => boolean
   readonly size: () => number
   /** In order. */
   readonly toArray: () => ReadonlyArray<A>
@@ -48,6 +49,7 @@ export const make = <A extends object>(): Fifo<A> => {
       clear()
       for (const item of kept) push(item)
     },
+    has: (item) => places.has(item),
     size: () => places.size,
     toArray,
     clear

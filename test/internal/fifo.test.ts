@@ -76,6 +76,8 @@ describe("fifo", () => {
       peak = Math.max(peak, model.length)
       assert.strictEqual(fifo.peek(), model[0])
       assert.strictEqual(fifo.size(), model.length)
+      const some = dice % 2 === 0 ? gone[below(gone.length)] : model[below(model.length)]
+      if (some !== undefined) assert.strictEqual(fifo.has(some), model.includes(some))
       if (step % 50 === 0) assert.deepStrictEqual(numbers(fifo.toArray()), numbers(model))
       gone.splice(0, gone.length - 100)
     }
