@@ -176,8 +176,8 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
   /** What the connection did not bring to an end goes back to those that wait, or fails where that is not safe. */
   const recall = (end: End, isRepeatable: boolean) => {
     const again: Array<Request> = []
-    for (const request of [...inFlight.values()]) {
-      if (!remove(request)) continue
+    for (const request of inFlight.values()) {
+      remove(request)
       if (end._tag === "Lost") request.mayBeStored = true
       if (end._tag === "Lost" && !isRepeatable) {
         request.fail(fail(new ConnectionLost({ socketPath, mayBeStored: true })))
