@@ -68,7 +68,8 @@ export const make = (
   }
   return {
     find: (sender, messageId, now) => {
-      if (byAge[head] === undefined || now - byAge[head]!.delivery.rememberedAt >= age) forgetOldest(now)
+      const oldest = byAge[head]
+      if (oldest !== undefined && now - oldest.delivery.rememberedAt >= age) forgetOldest(now)
       return senders.get(sender)?.get(messageId)
     },
     remember: (sender, messageId, delivery) => {
