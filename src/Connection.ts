@@ -54,6 +54,15 @@ const framingText = ({ reason }: Framing.FramingError) =>
 /** Bytes judged at a time; their replies are written before more is. */
 const maxPieceBytes = 16_384
 
+/** Formats the time of many replies of one millisecond once. */
+const makeIsoAt = () => {
+  let formatted = { millis: Number.NaN, iso: "" }
+  return (millis: number): string => {
+    if (formatted.millis !== millis) formatted = { millis, iso: DateTime.formatIso(DateTime.makeUnsafe(millis)) }
+    return formatted.iso
+  }
+}
+
 const isoNow = Effect.map(DateTime.now, DateTime.formatIso)
 
 const ignore = () => {}
@@ -98,6 +107,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
   const note = noteRefusals(meter)
   const delayOfRefusal = refusalDelay.make(limits, yield* Clock.Clock)
   const services = { inbox, capability, limits, deliveries: deliveriesOf.make(limits) }
+  const isoAt = makeIsoAt()
   const unread: outboxes.Unread = { bytes: 0 }
   /** Whether a peer leaves more unread than it may; when all of them together do, each may leave an equal share. */
   const leavesTooMuch = (bytes: number) =>
@@ -139,7 +149,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
         outbox.push(reply)
         outbox.wake()
       },
-      now: () => clock.currentTimeMillisUnsafe(),
+      isoNow: () => isoAt(clock.currentTimeMillisUnsafe()),
       onEnd: (run) => {
         ends.push(run)
       },
@@ -163,7 +173,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
       // have been judged.
       const batch = frames as Array<Framing.Frame | undefined>
       const millis = clock.currentTimeMillisUnsafe()
-      const now = { millis, iso: DateTime.formatIso(DateTime.makeUnsafe(millis)) }
+      const now = { millis, iso: isoAt(millis) }
       for (let at = 0; at < frames.length; at++) {
         const frame = frames[at]!
         batch[at] = undefined

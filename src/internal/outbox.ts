@@ -102,10 +102,13 @@ export const make = (
         woken.openUnsafe()
       })
     },
-    run: Effect.forever(Effect.flatMap(woken.await, () => {
-      woken.closeUnsafe()
-      return flush
-    })),
+    run: Effect.forever(
+      Effect.flatMap(woken.await, () => {
+        woken.closeUnsafe()
+        return flush
+      }),
+      { disableYield: true }
+    ),
     dispose: () => {
       total.bytes -= pendingBytes + writtenBytes
       pending = []
