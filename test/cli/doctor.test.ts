@@ -64,7 +64,7 @@ const mended = Effect.fnUntraced(function*(home: string, told: ReadonlyArray<Fin
 const told = (all: ReadonlyArray<Finding>) => faults(all).map(({ check, problem }) => `${check}: ${problem}`)
 
 const capabilityOf = (home: string) => {
-  const [file = ""] = contents(home).filter((name) => name.endsWith(".json"))
+  const file = contents(home).find((name) => name.endsWith(".json")) ?? ""
   return path.join(home, file)
 }
 
