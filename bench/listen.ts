@@ -1,6 +1,7 @@
 /**
  * `listen --json` under a flood, as processes: `send --lines` from a file into it, once with a reader that takes all, once
- * with one that takes 1 MB a second. Prints messages a second, and the most memory that the listener held (VmHWM).
+ * with one that takes 1 MB a second. Prints messages a second, what the listener works for one,
+ * and the most memory that it held (VmHWM).
  */
 import { spawn } from "node:child_process"
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -14,6 +15,13 @@ const home = mkdtempSync(join(tmpdir(), "bench-"))
 const env = { ...process.env, CLAUDE_CONFIG_DIR: home, TMPDIR: home, XDG_RUNTIME_DIR: "" }
 
 const memory = (pid: number) => /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? "?"
+
+/** Seconds that a process has worked, which unlike the time it took do not depend on what else the machine does. */
+const worked = (pid: number) => {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? []
+  // utime and stime of proc(5), in ticks of 10 ms.
+  return (Number(fields[11]) + Number(fields[12])) / 100
+}
 
 const measure = async (name: string, bytesPerSecond: number, lines: number) => {
   const file = join(home, "lines")
@@ -40,6 +48,7 @@ const measure = async (name: string, bytesPerSecond: number, lines: number) => {
   })
   while (pid === 0) await new Promise((resolve) => setTimeout(resolve, 20))
   const before = memory(pid)
+  const workedBefore = worked(pid)
   const input = openSync(file, "r")
   const startedAt = performance.now()
   const sender = spawn(process.execPath, [bin, "send", "--to", "me", "--lines", "--timeout", "1m"], {
@@ -53,10 +62,13 @@ const measure = async (name: string, bytesPerSecond: number, lines: number) => {
   closeSync(input)
   const after = memory(pid)
   while (printed < lines + 1) await new Promise((resolve) => setTimeout(resolve, 20))
+  const micros = (worked(pid) - workedBefore) / lines * 1_000_000
   process.kill(pid, "SIGTERM")
   await new Promise((resolve) => listener.once("close", resolve))
   process.stdout.write(
-    `${name}: ${lines} messages, ${Math.round(lines / seconds)} a second; ${before} kB before, ${after} kB at most; ` +
+    `${name}: ${lines} messages, ${Math.round(lines / seconds)} a second, ${
+      micros.toFixed(1)
+    } µs of listener's work each; ${before} kB before, ${after} kB at most; ` +
       `${printed - 1} printed (${read} bytes)\n  ${summary.replace(home, "").trim()}\n`
   )
 }

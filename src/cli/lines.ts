@@ -1,8 +1,8 @@
 /**
  * One message a line: as many at once as a window holds, in order, and a peer whose inbox is full is waited for.
  *
- * What the peer refuses for lack of room is sent again before anything behind it. Lines of the same window may have been
- * stored meanwhile, if room came up between; that is counted by the ids of the receipts, and told. So that it cannot
+ * What the peer refuses for lack of room is sent again before anything that is not under way. What was under way may have
+ * been stored meanwhile, if room came up between; that is counted by the ids of the receipts, and told. So that it cannot
  * happen again, lines go one at a time from then on. With receipts for what has been handled there is no more under way
  * than the window holds, and a peer that has its default limits is never full.
  */
@@ -37,7 +37,10 @@ export interface Summary {
 const window = 256
 const windowBytes = 262_144
 
-const isFull = ({ reason }: MessagingError) => reason._tag === "InboxFull"
+type Outcome = Result.Result<Receipt, MessagingError>
+
+const isRefused = (outcome: Outcome): outcome is Result.Failure<never, MessagingError> & Outcome =>
+  Result.isFailure(outcome) && outcome.failure.reason._tag === "InboxFull"
 
 /** What the peer says, or the tenth of a second that is its default. */
 const patience = ({ reason }: MessagingError) =>
@@ -46,16 +49,10 @@ const patience = ({ reason }: MessagingError) =>
 /** The place of a line in the peer's inbox. */
 const ordinalOf = ({ id }: Receipt): number => Number(/^uds-(\d+)$/.exec(Option.getOrElse(id, () => ""))?.[1])
 
-/** The lines from `at` on that may be under way together: always one, and no more than fit into a window. */
-const takeWindow = (lines: ReadonlyArray<string>, at: number, size: number) => {
-  let bytes = 0
-  let end = at
-  while (end < lines.length && end - at < size) {
-    bytes += lines[end]?.length ?? 0
-    if (end > at && bytes > windowBytes) break
-    end++
-  }
-  return lines.slice(at, end)
+/** As many as are within the window, and one in any case. */
+const fitting = (lines: ReadonlyArray<string>) => {
+  const longest = Math.max(1, ...lines.map((line) => line.length))
+  return Math.max(1, Math.min(window, Math.floor(windowBytes / longest)))
 }
 
 /** Sends standard input to `to`, line by line, and says how far it came. */
@@ -71,26 +68,26 @@ export const sendLines = Effect.fnUntraced(function*(
   const address = Address.isName(to) ? yield* Effect.flatMap(Peers, (peers) => peers.named(to)) : to
   const timeout = Duration.fromInputUnsafe(options.timeout ?? limits.sendTimeout)
   const summary: Summary = { lines: 0, bytes: 0, refused: 0, misplaced: 0 }
-  let size = window
+  let wasFull = false
 
   const send = (line: string) => messaging.send(address, { type, data: line }, options)
 
   /** Until there is room, or the time for one line is up. */
-  const sendAgain = Effect.fnUntraced(function*(line: string, refusal: MessagingError) {
+  const persist = Effect.fnUntraced(function*(line: string, first: Outcome) {
     const until = (yield* Clock.currentTimeMillis) + Duration.toMillis(timeout)
-    let last = refusal
-    while ((yield* Clock.currentTimeMillis) < until) {
-      yield* Effect.sleep(patience(last))
-      const result = yield* Effect.result(send(line))
-      if (Result.isSuccess(result) || !isFull(result.failure)) return result
-      last = result.failure
+    let last = first
+    if (isRefused(last)) summary.refused++
+    while (isRefused(last) && (yield* Clock.currentTimeMillis) < until) {
+      yield* Effect.sleep(patience(last.failure))
+      last = yield* Effect.result(send(line))
     }
-    return Result.fail(last)
+    return last
   })
 
-  const count = (lines: ReadonlyArray<string>, results: ReadonlyArray<Result.Result<Receipt, MessagingError>>) => {
+  const count = (lines: ReadonlyArray<string>, results: ReadonlyArray<Outcome | undefined>) => {
     const before = summary.lines
     results.forEach((result, at) => {
+      if (result === undefined) return
       if (Result.isSuccess(result)) {
         summary.lines++
         summary.bytes += Buffer.byteLength(lines[at] ?? "") + 1
@@ -100,43 +97,50 @@ export const sendLines = Effect.fnUntraced(function*(
     })
   }
 
-  const countMisplaced = (results: ReadonlyArray<Result.Result<Receipt, MessagingError>>) => {
+  const countMisplaced = (results: ReadonlyArray<Outcome | undefined>) => {
     let last = 0
     for (const result of results) {
-      if (Result.isFailure(result)) continue
+      if (result === undefined || Result.isFailure(result)) continue
       const ordinal = ordinalOf(result.success)
       if (ordinal < last) summary.misplaced++
       else last = ordinal
     }
   }
 
-  const sendWindow = Effect.fnUntraced(function*(lines: ReadonlyArray<string>) {
-    const results = yield* Effect.forEach(lines, (line) => Effect.result(send(line)), { concurrency: "unbounded" })
-    const hasFailed = () => results.some((result) => Result.isFailure(result) && !isFull(result.failure))
-    for (const [at, line] of lines.entries()) {
-      const result = results[at]
-      if (result === undefined || Result.isSuccess(result) || !isFull(result.failure) || hasFailed()) continue
-      size = 1
-      summary.refused++
-      results[at] = yield* sendAgain(line, result.failure)
-      if (Result.isFailure(results[at])) break
+  /** The first failure stops it: what is behind that line and not under way yet is not sent, and has no outcome. */
+  const sendTogether = (lines: ReadonlyArray<string>) => {
+    let hasFailed = false
+    const unlessFailed = (line: string) =>
+      Effect.suspend((): Effect.Effect<Outcome | undefined> =>
+        hasFailed ? Effect.succeed(undefined) : Effect.map(Effect.result(send(line)), (outcome) => {
+          hasFailed ||= Result.isFailure(outcome)
+          return outcome
+        })
+      )
+    return Effect.forEach(lines, unlessFailed, { concurrency: wasFull ? 1 : fitting(lines) })
+  }
+
+  const sendBatch = Effect.fnUntraced(function*(lines: ReadonlyArray<string>) {
+    const outcomes = yield* sendTogether(lines)
+    const isOver = outcomes.some((outcome) => outcome !== undefined && Result.isFailure(outcome) && !isRefused(outcome))
+    if (!isOver && outcomes.some((outcome) => outcome === undefined || isRefused(outcome))) {
+      for (const [at, line] of lines.entries()) {
+        const outcome = outcomes[at]
+        if (outcome !== undefined && Result.isSuccess(outcome)) continue
+        const last = yield* persist(line, outcome ?? (yield* Effect.result(send(line))))
+        outcomes[at] = last
+        if (Result.isFailure(last)) break
+      }
+      if (!wasFull) countMisplaced(outcomes)
+      wasFull = true
     }
-    if (summary.refused > 0 && lines.length > 1) countMisplaced(results)
-    count(lines, results)
+    count(lines, outcomes)
     yield* progress.update(summary.lines, summary.bytes)
+    if (summary.failure !== undefined) return yield* Effect.fail(summary.failure.error)
   })
 
   yield* standardInputLines.pipe(
-    Stream.runForEachArray((lines) =>
-      Effect.gen(function*() {
-        for (let at = 0; at < lines.length && summary.failure === undefined;) {
-          const next = takeWindow(lines, at, size)
-          yield* sendWindow(next)
-          at += next.length
-        }
-        if (summary.failure !== undefined) return yield* Effect.fail(summary.failure.error)
-      })
-    ),
+    Stream.runForEachArray(sendBatch),
     Effect.catch((error: Error) =>
       Effect.sync(() => {
         summary.failure ??= { line: summary.lines + 1, error }
