@@ -22,10 +22,11 @@ const reasonOf = (
         : Option.none()
       return new InboxFull({ socketPath, retryAfter })
     }
-    case Message.errorTexts.failed:
-      return new HandlerFailed({ socketPath })
     default:
-      return new Rejected({ socketPath, text: remoteText(text, limits.maxRemoteErrorBytes) })
+      // Only protocol 2 names the request of a handler; to protocol 1 it is a text like any other.
+      return text === Message.errorTexts.failed && (meta["messageId"] ?? meta["inReplyTo"]) !== undefined
+        ? new HandlerFailed({ socketPath })
+        : new Rejected({ socketPath, text: remoteText(text, limits.maxRemoteErrorBytes) })
   }
 }
 
