@@ -118,23 +118,30 @@ export const makeDecoder = (limits: FrameLimits): Decoder => {
 
   const tooLarge = (bytesSeen: number) => new FramingError({ reason: new FrameTooLarge({ maxBytes, bytesSeen }) })
 
+  /** Behind what is held; the caller has checked the length. */
+  const append = (piece: Buffer): void => {
+    const needed = heldBytes + piece.length
+    if (!gathering || held.length < needed) {
+      const grown = Buffer.allocUnsafeSlow(Math.min(maxBytes, Math.max(65_536, 2 * needed)))
+      held.copy(grown, 0, 0, heldBytes)
+      held = grown
+      gathering = true
+    }
+    piece.copy(held, heldBytes)
+    heldBytes = needed
+  }
+
   const hold = (piece: Buffer): FramingError | undefined => {
     const needed = heldBytes + piece.length
     if (needed > maxBytes) return tooLarge(needed)
-    if (heldBytes === 0) {
+    if (heldBytes > 0) {
+      append(piece)
+    } else {
       held = piece
+      heldBytes = piece.length
       gathering = false
       ordinal++
-    } else {
-      if (!gathering || held.length < needed) {
-        const grown = Buffer.allocUnsafeSlow(Math.min(maxBytes, Math.max(65_536, 2 * needed)))
-        held.copy(grown, 0, 0, heldBytes)
-        held = grown
-        gathering = true
-      }
-      piece.copy(held, heldBytes)
     }
-    heldBytes = needed
     return undefined
   }
 
@@ -143,11 +150,10 @@ export const makeDecoder = (limits: FrameLimits): Decoder => {
     if (bytes > maxBytes) return tooLarge(bytes)
     let frame: Buffer
     if (gathering) {
-      const problem = hold(head)
-      if (problem !== undefined) return problem
+      append(head)
       frame = held.subarray(0, bytes)
     } else {
-      frame = Buffer.concat([held.subarray(0, heldBytes), head], bytes)
+      frame = Buffer.concat([held, head], bytes)
     }
     held = Buffer.alloc(0)
     heldBytes = 0
