@@ -7,7 +7,6 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
@@ -16,13 +15,24 @@ import type { PlatformError } from "effect/PlatformError"
 import * as PubSub from "effect/PubSub"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
-import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { Buffer } from "node:buffer"
-import * as crypto from "node:crypto"
 import * as path from "node:path"
 import { Host } from "./Host.ts"
+import {
+  CapabilityError,
+  CapabilityNotFound,
+  type CapabilityRecord,
+  CapabilityRefused,
+  CapabilityTooLarge,
+  decode,
+  encode,
+  fileName,
+  holds,
+  matches,
+  newRecord
+} from "./internal/capabilityRecord.ts"
 import { insist } from "./internal/insist.ts"
 import { keep, type Standing } from "./internal/keeper.ts"
 import * as leftovers from "./internal/leftovers.ts"
@@ -32,66 +42,18 @@ import * as privateFiles from "./internal/privateFiles.ts"
 import { DirectoryNotPrivate, failed, FileFailed } from "./internal/privateFiles.ts"
 import { onProcessExit, removeOwnText } from "./internal/processExit.ts"
 import { Limits } from "./Limits.ts"
-import { protocol1, protocol2 } from "./Message.ts"
 import { Namespace } from "./Namespace.ts"
 
-export { DirectoryNotPrivate, FileFailed }
-
-/** No capability file names the socket path: nothing was published there, or it has ended. */
-export class CapabilityNotFound extends Schema.TaggedError<CapabilityNotFound>()("CapabilityNotFound", {
-  socketPath: Schema.String
-}) {
-  override get message() {
-    return `no capability for ${this.socketPath}`
-  }
-}
-
-/** A capability file is not to be trusted, and was not used. */
-export class CapabilityRefused extends Schema.TaggedError<CapabilityRefused>()("CapabilityRefused", {
-  path: Schema.String,
-  problem: Schema.Literals([
-    "a link",
-    "not a regular file",
-    "foreign owner",
-    "open to others",
-    "too large",
-    "not a capability",
-    "for another socket path"
-  ])
-}) {
-  override get message() {
-    return `capability file ${this.path} is refused (${this.problem}): remove it, and restart the endpoint it names`
-  }
-}
-
-/** The endpoint's description does not fit a capability file. Nothing was written. */
-export class CapabilityTooLarge extends Schema.TaggedError<CapabilityTooLarge>()("CapabilityTooLarge", {
-  bytes: Schema.Int,
-  maxBytes: Schema.Int
-}) {
-  override get message() {
-    return `a capability file of ${this.bytes} bytes exceeds the limit of ${this.maxBytes}: choose a shorter name`
-  }
-}
-
-export class CapabilityError extends Schema.TaggedError<CapabilityError>()("CapabilityError", {
-  reason: Schema.Union([CapabilityNotFound, CapabilityRefused, CapabilityTooLarge, DirectoryNotPrivate, FileFailed])
-}) {
-  override get message() {
-    return this.reason.message
-  }
-}
-
-/** What an endpoint tells about itself, and the token that opens it. */
-export interface CapabilityRecord {
-  readonly socketPath: string
-  readonly token: Redacted.Redacted<string>
-  /** 1 when the file does not say. */
-  readonly protocol: number
-  readonly pid: Option.Option<number>
-  readonly startedAt: Option.Option<DateTime.Utc>
-  readonly name: Option.Option<string>
-  readonly cwd: Option.Option<string>
+export {
+  CapabilityError,
+  CapabilityNotFound,
+  type CapabilityRecord,
+  CapabilityRefused,
+  CapabilityTooLarge,
+  DirectoryNotPrivate,
+  FileFailed,
+  fileName,
+  matches
 }
 
 export interface PublishOptions {
@@ -122,51 +84,6 @@ export class Capability extends Context.Service<Capability, {
   /** Removes the temporary files of processes that were killed while they published. `publish` does so as well. */
   readonly sweep: Effect.Effect<void>
 }>()("effect-messaging/Capability") {}
-
-const Token = Schema.String.pipe(Schema.check(Schema.isPattern(/^[0-9a-f]{64}$/)))
-
-/** The file as it stands on disk, in this order. Unknown keys are ignored, so that later versions can add some. */
-const CapabilityFile = Schema.fromJsonString(Schema.Struct({
-  socketPath: Schema.String,
-  authToken: Schema.RedactedFromValue(Token),
-  protocol: Schema.optionalKey(Schema.Int),
-  pid: Schema.optionalKey(Schema.Int),
-  startedAt: Schema.optionalKey(Schema.String),
-  name: Schema.optionalKey(Schema.String),
-  cwd: Schema.optionalKey(Schema.String)
-}))
-const decodeFile = Schema.decodeUnknownResult(CapabilityFile)
-const encodeFile = Schema.encodeEffect(CapabilityFile)
-
-/** Whether `given` is the token: in constant time, as bytes, whole. */
-export const matches = (token: Redacted.Redacted<string>, given: string): boolean => {
-  const expected = Buffer.from(Redacted.value(token))
-  const bytes = Buffer.from(given)
-  const sameLength = bytes.length === expected.length
-  // A wrong length takes the same comparison, of the token with itself.
-  return crypto.timingSafeEqual(expected, sameLength ? bytes : expected) && sameLength
-}
-
-/** `<sha256 hex of the socket path>.json`. */
-export const fileName = (socketPath: string): string =>
-  `${crypto.createHash("sha256").update(socketPath).digest("hex")}.json`
-
-/** Whether the text of a file holds the token of `record`. */
-const holds = ({ token }: CapabilityRecord) => (text: string): boolean =>
-  Result.match(decodeFile(text), {
-    onFailure: () => false,
-    onSuccess: ({ authToken }) => matches(token, Redacted.value(authToken))
-  })
-
-const newRecord = (socketPath: string, pid: number, cwd: string, options: PublishOptions, now: number) => ({
-  socketPath,
-  token: Redacted.make(crypto.randomBytes(32).toString("hex")),
-  protocol: protocol2,
-  pid: Option.some(pid),
-  startedAt: DateTime.make(now),
-  name: Option.fromNullishOr(options.name),
-  cwd: cwd === "" ? Option.none<string>() : Option.some(cwd)
-})
 
 type Place = (temporary: string, file: string) => Effect.Effect<void, PlatformError>
 
@@ -200,19 +117,8 @@ export const make = Effect.gen(function*() {
     if (Option.isSome(host.uid) && opened.uid !== host.uid.value) return yield* refuse(file, "foreign owner")
     if (Option.isSome(host.uid) && (opened.mode & 0o077) !== 0) return yield* refuse(file, "open to others")
     if (opened.bytes.length > limits.maxCapabilityBytes) return yield* refuse(file, "too large")
-    const decoded = decodeFile(Buffer.from(opened.bytes).toString("utf8"))
-    // The decoder's own error may quote the file, so it goes no further.
-    if (Result.isFailure(decoded)) return yield* refuse(file, "not a capability")
-    const { authToken, cwd, name, pid, protocol, socketPath, startedAt } = decoded.success
-    return {
-      socketPath,
-      token: authToken,
-      protocol: protocol ?? protocol1,
-      pid: Option.fromNullishOr(pid),
-      startedAt: Option.flatMap(Option.fromNullishOr(startedAt), DateTime.make),
-      name: Option.fromNullishOr(name),
-      cwd: Option.fromNullishOr(cwd)
-    } satisfies CapabilityRecord
+    const decoded = decode(Buffer.from(opened.bytes).toString("utf8"))
+    return Option.isSome(decoded) ? decoded.value : yield* refuse(file, "not a capability")
   })
 
   const lookup = Effect.fnUntraced(function*(socketPath: string) {
@@ -236,26 +142,6 @@ export const make = Effect.gen(function*() {
     const file = path.join(yield* directory, fileName(record.socketPath))
     yield* wrap(Effect.mapError(fs.remove(file, { force: true }), failed("remove", file)))
     return true
-  })
-
-  /** The file's content, or the error that it would be refused by readers. */
-  const encode = Effect.fnUntraced(function*(record: CapabilityRecord) {
-    const text = yield* Effect.orDie(encodeFile({
-      socketPath: record.socketPath,
-      authToken: record.token,
-      protocol: record.protocol,
-      ...Option.match(record.pid, { onNone: () => ({}), onSome: (pid) => ({ pid }) }),
-      ...Option.match(record.startedAt, {
-        onNone: () => ({}),
-        onSome: (at) => ({ startedAt: DateTime.formatIso(at) })
-      }),
-      ...Option.match(record.name, { onNone: () => ({}), onSome: (name) => ({ name }) }),
-      ...Option.match(record.cwd, { onNone: () => ({}), onSome: (cwd) => ({ cwd }) })
-    }))
-    const bytes = Buffer.from(text)
-    if (bytes.length <= limits.maxCapabilityBytes) return bytes
-    const reason = new CapabilityTooLarge({ bytes: bytes.length, maxBytes: limits.maxCapabilityBytes })
-    return yield* new CapabilityError({ reason })
   })
 
   /** A private temporary file gets the name by `place`: readers see the whole file or none. */
@@ -319,8 +205,8 @@ export const make = Effect.gen(function*() {
     ),
     publish: Effect.fnUntraced(function*(socketPath: string, options: PublishOptions = {}) {
       const home = yield* directory
-      const record = newRecord(socketPath, host.pid, host.cwd, options, yield* Clock.currentTimeMillis)
-      const bytes = yield* encode(record)
+      const record = newRecord(socketPath, host.pid, host.cwd, options.name, yield* Clock.currentTimeMillis)
+      const bytes = yield* wrap(encode(record, limits.maxCapabilityBytes))
       yield* wrap(files.ensurePrivate(home))
       yield* sweepTemporary(home)
       const file = path.join(home, fileName(socketPath))
@@ -379,7 +265,7 @@ export const makeMemory: Effect.Effect<Capability["Service"]> = Effect.gen(funct
         Effect.acquireRelease(
           Effect.tap(
             Effect.sync(() => {
-              const record = newRecord(socketPath, host.pid, host.cwd, options, now)
+              const record = newRecord(socketPath, host.pid, host.cwd, options.name, now)
               records.set(socketPath, record)
               return record
             }),

@@ -51,6 +51,18 @@ const framingText = ({ reason }: Framing.FramingError) =>
     ? Message.errorTexts.frameTooLarge(reason.maxBytes, reason.bytesSeen)
     : Message.errorTexts.invalidFrame
 
+/** Bytes judged at a time; their replies are written before more is. */
+const maxPieceBytes = 16_384
+
+/** Formats the time of many replies of one millisecond once. */
+const makeIsoAt = () => {
+  let formatted = { millis: Number.NaN, iso: "" }
+  return (millis: number): string => {
+    if (formatted.millis !== millis) formatted = { millis, iso: DateTime.formatIso(DateTime.makeUnsafe(millis)) }
+    return formatted.iso
+  }
+}
+
 const isoNow = Effect.map(DateTime.now, DateTime.formatIso)
 
 const ignore = () => {}
@@ -95,6 +107,12 @@ export const make = Effect.fnUntraced(function*(options: Options) {
   const note = noteRefusals(meter)
   const delayOfRefusal = refusalDelay.make(limits, yield* Clock.Clock)
   const services = { inbox, capability, limits, deliveries: deliveriesOf.make(limits) }
+  const isoAt = makeIsoAt()
+  const unread: outboxes.Unread = { bytes: 0 }
+  /** Whether a peer leaves more unread than it may; when all of them together do, each may leave an equal share. */
+  const leavesTooMuch = (bytes: number) =>
+    bytes >= limits.maxUnreadBytes ||
+    (unread.bytes >= limits.maxTotalUnreadBytes && bytes >= limits.maxTotalUnreadBytes / limits.maxPeers)
 
   return Effect.fnUntraced(function*(
     socket: Socket.Socket,
@@ -106,17 +124,17 @@ export const make = Effect.fnUntraced(function*(options: Options) {
     const decoder = Framing.makeDecoder(limits)
     const pull = yield* Socket.readerBytes(socket)
     const writer = yield* socket.writer
-    const outbox = outboxes.make((text) =>
+    const outbox = outboxes.make((chunk) =>
       Effect.suspend(() => {
         deadline.writing()
-        return Effect.map(writer.write(text), deadline.written)
-      })
-    )
+        return Effect.map(writer.write(chunk), deadline.written)
+      }), unread)
     const overrun = yield* Deferred.make<never, Refused>()
     const ends: Array<() => void> = []
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         for (const end of ends) end()
+        outbox.dispose()
       })
     )
     const link: protocol2.Link2 = {
@@ -124,14 +142,14 @@ export const make = Effect.fnUntraced(function*(options: Options) {
       push: outbox.push,
       pushLater: (reply) => {
         // What is dropped here is remembered: the sender gets it when it asks again over a connection that it reads.
-        if (outbox.isBlocked() && outbox.size() >= limits.maxUnreadBytes) {
+        if (outbox.isBlocked() && leavesTooMuch(outbox.unread())) {
           Deferred.doneUnsafe(overrun, Exit.fail(new Refused({ text: undefined, reason: "timeout" })))
           return
         }
         outbox.push(reply)
         outbox.wake()
       },
-      now: () => clock.currentTimeMillisUnsafe(),
+      isoNow: () => isoAt(clock.currentTimeMillisUnsafe()),
       onEnd: (run) => {
         ends.push(run)
       },
@@ -151,9 +169,14 @@ export const make = Effect.fnUntraced(function*(options: Options) {
         : protocol1.make(options, inbox, link)
 
     const answer = Effect.fnUntraced(function*(frames: ReadonlyArray<Framing.Frame>) {
+      // This connection's own, and heavier than their bytes: a peer that does not read must not make those stay that
+      // have been judged.
+      const batch = frames as Array<Framing.Frame | undefined>
       const millis = clock.currentTimeMillisUnsafe()
-      const now = { millis, iso: DateTime.formatIso(DateTime.makeUnsafe(millis)) }
-      for (const frame of frames) {
+      const now = { millis, iso: isoAt(millis) }
+      for (let at = 0; at < frames.length; at++) {
+        const frame = frames[at]!
+        batch[at] = undefined
         session ??= begin(frame)
         const verdict = session.judge(frame, now)
         const refused = Effect.isEffect(verdict) && !(verdict instanceof Refused) ? yield* verdict : verdict
@@ -163,18 +186,25 @@ export const make = Effect.fnUntraced(function*(options: Options) {
         }
         if (outbox.size() >= limits.maxUnreadBytes) yield* outbox.flush
       }
-      // This connection's own, and heavier than their bytes: a peer that does not read must not make them stay.
-      const batch = frames as Array<Framing.Frame>
-      batch.length = 0
       yield* outbox.flush
     })
 
+    // Arrived and not judged. Written by the connection's own fiber.
+    let unheard: Array<Uint8Array> = []
+    /** The next piece of it: of a flood, no more is parsed and answered at once than a peer may well leave unread. */
+    const nextPiece = () => {
+      const [first = new Uint8Array(), ...others] = unheard
+      unheard = first.length > maxPieceBytes ? [first.subarray(maxPieceBytes), ...others] : others
+      return [first.subarray(0, maxPieceBytes)] as const
+    }
     const timedPull = Effect.suspend(() => {
+      if (unheard.length > 0) return Effect.succeed(nextPiece())
       deadline.frameBegun(decoder.partialFrame())
       return Effect.map(pull, (chunks) => {
         if (session === undefined) mark("heard")
         deadline.active()
-        return chunks
+        unheard = [...chunks]
+        return nextPiece()
       })
     })
 

@@ -72,7 +72,7 @@ export interface Frame {
 
 /** The state of one byte stream. It belongs to whoever feeds it; after an error it must not be fed again. */
 export interface Decoder {
-  /** Appends the frames that `chunk` completes to `out`. The chunk's memory is kept while it holds half a frame. */
+  /** Appends the frames that `chunk` completes to `out`. The chunk's memory may be kept while it holds half a frame. */
   readonly push: (chunk: Uint8Array, out: Array<Frame>) => FramingError | undefined
   /** The ordinal of the frame that has begun and not ended, if one has; it never repeats. */
   readonly partialFrame: () => number | undefined
@@ -80,6 +80,8 @@ export interface Decoder {
 
 const LF = 0x0a
 const OPEN_BRACE = 0x7b
+/** Bytes that are sooner copied than left in a chunk of up to 65,536. */
+const smallPiece = 4_096
 const blank = /^[ \t\r]*$/
 
 const invalidFrame = (problem: InvalidFrame["problem"]) => new FramingError({ reason: new InvalidFrame({ problem }) })
@@ -109,8 +111,8 @@ const parse = (line: string, bytes: number, limits: FrameLimits, out: Array<Fram
 
 export const makeDecoder = (limits: FrameLimits): Decoder => {
   const maxBytes = limits.maxFrameBytes
-  // Half a frame: the first piece is kept where it lies, further pieces are gathered in a buffer of our own, so that
-  // a peer sending single bytes costs one buffer and not thousands of chunks.
+  // Half a frame: the first piece is kept where it lies, unless it is small; further pieces are gathered in a buffer of
+  // our own, so that a peer sending single bytes costs one buffer and not thousands of chunks.
   let held: Buffer = Buffer.alloc(0)
   let heldBytes = 0
   let gathering = false
@@ -137,7 +139,8 @@ export const makeDecoder = (limits: FrameLimits): Decoder => {
     if (heldBytes > 0) {
       append(piece)
     } else {
-      held = piece
+      // A small piece would keep the whole chunk it lies in.
+      held = piece.length <= smallPiece ? Buffer.from(piece) : piece
       heldBytes = piece.length
       gathering = false
       ordinal++

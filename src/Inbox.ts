@@ -301,7 +301,8 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
         yield* restore(filled.await)
         const entry = begin()
         if (entry === undefined) return
-        // In a fiber of its own, so that a handler that cancels itself is told from a loop that is cancelled.
+        // In a fiber of its own, so that what it forks ends with it, and a handler that cancels itself is told from a loop
+        // that is cancelled.
         const handled = Effect.tap(
           Effect.suspend(() => handler(entry)),
           (value) => typeof value === "string" ? entry.reply(value) : Effect.void
@@ -310,7 +311,8 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
         const handling = yield* trace.continued(handled, "Inbox.consume", entry.traceparent, attributes).pipe(
           Effect.forkChild({ startImmediately: true })
         )
-        const exit = yield* restore(Fiber.await(handling)).pipe(
+        // Most handlers end at once; waiting for those would end the turn, and so the batch of their answers.
+        const exit = handling.pollUnsafe() ?? (yield* restore(Fiber.await(handling)).pipe(
           Effect.onInterrupt(() =>
             Fiber.interrupt(handling).pipe(
               Effect.andThen(Fiber.await(handling)),
@@ -318,7 +320,7 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
               Effect.map((exit) => Exit.hasInterrupts(exit) ? putBack(entry) : finish(entry, Exit.isSuccess(exit)))
             )
           )
-        )
+        ))
         finish(entry, Exit.isSuccess(exit))
         if (Exit.isFailure(exit)) yield* Effect.logWarning(`the handler of ${entry.id} failed`, exit.cause)
       })
@@ -342,7 +344,8 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
     consume: <E, R>(handler: Handler<E, R>, options?: ConsumeOptions) =>
       Effect.forEach(
         Array.from({ length: options?.concurrency ?? 1 }),
-        () => Effect.forever(handleOne(handler)),
+        // The scheduler sees to it that others get their turn; one entry a turn would make each answer a write.
+        () => Effect.forever(handleOne(handler), { disableYield: true }),
         { concurrency: "unbounded", discard: true }
       ) as Effect.Effect<never, never, R>,
     size: Effect.sync(() => ({ entries: entries.length - head + processing, bytes }))

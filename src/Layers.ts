@@ -117,6 +117,7 @@ export const config: Config.Config<Options> = Config.all({
       maxPeers: optional(Config.Int("maxPeers")),
       maxUnauthenticatedPeers: optional(Config.Int("maxUnauthenticatedPeers")),
       maxUnreadBytes: optional(Config.Int("maxUnreadBytes")),
+      maxTotalUnreadBytes: optional(Config.Int("maxTotalUnreadBytes")),
       maxCapabilityBytes: optional(Config.Int("maxCapabilityBytes")),
       maxRemoteErrorBytes: optional(Config.Int("maxRemoteErrorBytes")),
       maxRememberedMessages: optional(Config.Int("maxRememberedMessages")),

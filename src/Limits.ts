@@ -34,6 +34,8 @@ export interface Values {
   readonly maxUnauthenticatedPeers: number
   /** Reply bytes a peer may leave unread in this process. Default 1,048,576. At the limit no more is read from it. */
   readonly maxUnreadBytes: number
+  /** The same for all peers together. Default 4,194,304. At the limit none may leave more than an equal share. */
+  readonly maxTotalUnreadBytes: number
   /** Bytes of a capability file. Default 4,096. A larger one is not read. */
   readonly maxCapabilityBytes: number
   /** Bytes kept of an error text that a peer sent. Default 256. The rest is cut. */
@@ -105,6 +107,7 @@ export const defaults: Values = {
   maxPeers: 128,
   maxUnauthenticatedPeers: 128,
   maxUnreadBytes: 1_048_576,
+  maxTotalUnreadBytes: 4_194_304,
   maxCapabilityBytes: 4_096,
   maxRemoteErrorBytes: 256,
   maxRememberedMessages: 10_000,

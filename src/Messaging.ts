@@ -28,7 +28,7 @@ import type { Answer, Until } from "./internal/request.ts"
 import * as trace from "./internal/trace.ts"
 import { Limits } from "./Limits.ts"
 import { type Message, query } from "./Message.ts"
-import { InvalidMessage, MessagingError } from "./MessagingError.ts"
+import { InvalidMessage, MessagingError, Timeout } from "./MessagingError.ts"
 import { Namespace } from "./Namespace.ts"
 import { Peers } from "./Peers.ts"
 import { type Listener, type ListenError, Transport } from "./Transport.ts"
@@ -88,6 +88,13 @@ export interface Options {
 
 const fail = (reason: MessagingError["reason"]) => new MessagingError({ reason })
 
+/** A caller without types may pass anything; what cannot be read cannot be sent. */
+const asQuery = (question: string | Message): Effect.Effect<Message, MessagingError> =>
+  typeof question === "string" ? Effect.succeed(query(question)) : Effect.try({
+    try: (): Message => ({ ...question, type: "query" }),
+    catch: () => fail(new InvalidMessage({ problem: "one of its properties throws when it is read" }))
+  })
+
 /** Sends for an endpoint, or for a client that has none. Connections last as long as the scope. */
 const makeSender = Effect.fnUntraced(function*(own: Identity | undefined) {
   const client = yield* Client.make(own)
@@ -119,25 +126,26 @@ const makeSender = Effect.fnUntraced(function*(own: Identity | undefined) {
   ): Effect.Effect<A, MessagingError> =>
     trace.span(name, (traceparent) => {
       const { retryWhenFull = false, timeout = limits.sendTimeout } = options ?? {}
-      const requestAt = (socketPath: string) =>
+      const requestAt = (socketPath: string, left = timeout) =>
         client.request(
           socketPath,
           message,
-          { until, timeout, retryWhenFull, traceparent },
+          { until, timeout: left, retryWhenFull, traceparent },
           (answer) => pick(answer, socketPath)
         )
-      if (typeof to === "string" && Address.isName(to)) return Effect.flatMap(named(to), requestAt)
+      if (typeof to === "string" && Address.isName(to)) {
+        return Effect.flatMap(
+          Effect.timeoutOrElse(Effect.timed(named(to)), {
+            duration: timeout,
+            orElse: () => Effect.fail(fail(new Timeout({ socketPath: to, mayBeStored: false })))
+          }),
+          ([taken, socketPath]) => requestAt(socketPath, Duration.subtract(Duration.fromInputUnsafe(timeout), taken))
+        )
+      }
       const address = parse(typeof to === "string" ? to : `${to?.socketPath ?? ""}`)
       return Result.isSuccess(address)
         ? requestAt(address.success.socketPath)
         : Effect.fail(fail(address.failure.reason))
-    })
-
-  /** A caller without types may pass anything; what cannot be read cannot be sent. */
-  const asQuery = (question: string | Message): Effect.Effect<Message, MessagingError> =>
-    typeof question === "string" ? Effect.succeed(query(question)) : Effect.try({
-      try: (): Message => ({ ...question, type: "query" }),
-      catch: () => fail(new InvalidMessage({ problem: "one of its properties throws when it is read" }))
     })
 
   return Messaging.of({

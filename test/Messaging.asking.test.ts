@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Fiber, Latch, Option } from "effect"
 import { TestClock } from "effect/testing"
+import { Capability } from "../src/Capability.ts"
 import * as Layers from "../src/Layers.ts"
 import * as Message from "../src/Message.ts"
 import { InboxFull, MessagingError, Timeout } from "../src/MessagingError.ts"
@@ -57,6 +58,49 @@ describe("the deadline", () => {
       yield* Fiber.join(asking)
       yield* alice.send(bob.socketPath, Message.text("a"))
       assert.strictEqual(alice.dials(), 1)
+    }).pipe(around))
+})
+
+describe("the deadline of a message to a name", () => {
+  /** An endpoint called bob, and another that does not answer, so that looking for a name takes the probe's 3 seconds. */
+  const searching = Effect.gen(function*() {
+    const silent = "/run/silent/messaging.sock"
+    yield* Effect.flatMap(Transport, (transport) => transport.listen({ socketPath: silent }))
+    yield* Effect.flatMap(Capability, (capability) => capability.publish(silent))
+    return { alice: yield* dialler(), bob: yield* endpoint({ name: "bob" }) }
+  })
+
+  it.effect("ends the search for it, without a doubt", () =>
+    Effect.gen(function*() {
+      const { alice, bob } = yield* searching
+      const sending = yield* fork(Effect.flip(alice.send("bob", Message.text("a"), { timeout: "1 second" })))
+      yield* TestClock.adjust("999 millis")
+      assert.isUndefined(sending.pollUnsafe())
+      yield* TestClock.adjust("1 millis")
+      assert.deepStrictEqual(yield* Fiber.join(sending), late("bob", false))
+      yield* TestClock.adjust("1 hour")
+      assert.deepStrictEqual(yield* bob.inbox.drain, [])
+    }).pipe(around))
+
+  it.effect("counts the search for it", () =>
+    Effect.gen(function*() {
+      const { alice, bob } = yield* searching
+      const asking = yield* fork(Effect.flip(alice.ask("bob", "why?")))
+      yield* TestClock.adjust("3 seconds")
+      yield* bob.inbox.take
+      yield* TestClock.adjust("1999 millis")
+      assert.isUndefined(asking.pollUnsafe())
+      yield* TestClock.adjust("1 millis")
+      assert.deepStrictEqual(yield* Fiber.join(asking), late(bob.socketPath, true))
+    }).pipe(around))
+
+  it.effect("may be none", () =>
+    Effect.gen(function*() {
+      const { alice, bob } = yield* searching
+      const asking = yield* fork(alice.ask("bob", "why?", { timeout: Duration.infinity }))
+      yield* TestClock.adjust("1 day")
+      yield* (yield* bob.inbox.take).reply("because")
+      assert.strictEqual(yield* Fiber.join(asking), "because")
     }).pipe(around))
 })
 

@@ -5,6 +5,7 @@
 import * as Duration from "effect/Duration"
 import type { Outcome } from "../Inbox.ts"
 import type { Values } from "../Limits.ts"
+import * as fifos from "./fifo.ts"
 
 /** Tells one connection; undefined while the sender has none. */
 export type Listener = (outcome: Outcome) => void
@@ -42,12 +43,13 @@ export const make = (
   const senders = new Map<string, Map<string, Delivery>>()
   let byAge: Array<Remembered | undefined> = []
   let head = 0
-  const answered = new Set<Delivery>()
+  const answered = fifos.make<Delivery>()
   let answerSize = 0
   const age = Duration.toMillis(limits.rememberTimeout)
 
   const forgetAnswers = (delivery: Delivery) => {
-    if (!answered.delete(delivery)) return
+    if (!answered.has(delivery)) return
+    answered.remove(delivery)
     for (const outcome of delivery.outcomes) answerSize -= outcomeSize(outcome)
     delivery.outcomes.length = 0
   }
@@ -68,7 +70,8 @@ export const make = (
   }
   return {
     find: (sender, messageId, now) => {
-      if (byAge[head] === undefined || now - byAge[head]!.delivery.rememberedAt >= age) forgetOldest(now)
+      const oldest = byAge[head]
+      if (oldest !== undefined && now - oldest.delivery.rememberedAt >= age) forgetOldest(now)
       return senders.get(sender)?.get(messageId)
     },
     remember: (sender, messageId, delivery) => {
@@ -81,10 +84,10 @@ export const make = (
     settle: (delivery, outcome) => {
       delivery.outcomes.push(outcome)
       if (outcomeSize(outcome) > 0) {
-        answered.add(delivery)
+        answered.push(delivery)
         answerSize += outcomeSize(outcome)
-        for (const oldest of answered) {
-          if (answerSize <= limits.maxInboxBytes || oldest === delivery) break
+        for (let oldest = answered.peek(); answerSize > limits.maxInboxBytes; oldest = answered.peek()) {
+          if (oldest === undefined || oldest === delivery) break
           forgetAnswers(oldest)
         }
       }

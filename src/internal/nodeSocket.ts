@@ -48,6 +48,8 @@ export const fromNetSocket = (conn: Net.Socket): Socket.Socket => {
     }
     waiter = undefined
     resume(Effect.succeed([chunk]))
+    // Unless it has been asked for more meanwhile.
+    if (waiter === undefined) conn.pause()
   })
   conn.on("end", () => settle(closed))
   conn.on("error", () => settle(aborted))

@@ -8,11 +8,18 @@ import * as Semaphore from "effect/Semaphore"
 import type * as Socket from "effect/socket/Socket"
 import { Buffer } from "node:buffer"
 
+/** Bytes that all the peers of an endpoint have left unread. Written by their outboxes. */
+export interface Unread {
+  bytes: number
+}
+
 export interface Outbox {
   /** Adds text to the next write. Does not write. */
   readonly push: (text: string) => void
   /** Bytes not yet handed to the socket. */
   readonly size: () => number
+  /** Those, and what the socket has not been able to pass on. */
+  readonly unread: () => number
   /** Whether the socket is not taking more: the peer has not read what it was sent. */
   readonly isBlocked: () => boolean
   /** Writes all there is, after whoever is writing already; returns when the socket takes more. */
@@ -21,27 +28,53 @@ export interface Outbox {
   readonly wake: () => void
   /** Flushes whenever woken. */
   readonly run: Effect.Effect<never, Socket.SocketError>
+  /** The connection has ended, and what was not written with it. */
+  readonly dispose: () => void
 }
 
+/** Characters; a shorter text goes from the stack of `StreamBase::WriteString`, if the socket takes it at once. */
+const longText = 16_384 / 3
+
+/** The socket keeps what it was given until its peer has taken the last byte, so it is not given all at once. */
+const maxWriteBytes = 32_768
+
 export const make = (
-  write: (text: string) => Effect.Effect<void, Socket.SocketError>
+  write: (chunk: string | Uint8Array) => Effect.Effect<void, Socket.SocketError>,
+  total: Unread = { bytes: 0 }
 ): Outbox => {
   // Written by `push`, emptied by the one fiber that holds the permit.
   let pending: Array<string> = []
   let pendingBytes = 0
-  let blocked = false
+  // Bytes of the write that has not returned.
+  let writtenBytes = 0
   const writing = Semaphore.makeUnsafe(1)
   const woken = Latch.makeUnsafe(false)
   let isWaking = false
 
+  /** The text of the next write: all of it, or of much as many pieces as one write may have. */
+  const next = (): string => {
+    if (pendingBytes <= maxWriteBytes) {
+      const text = pending.join("")
+      pending = []
+      writtenBytes = pendingBytes
+      pendingBytes = 0
+      return text
+    }
+    let taken = 0
+    for (; taken < pending.length && writtenBytes < maxWriteBytes; taken++) {
+      writtenBytes += Buffer.byteLength(pending[taken]!)
+    }
+    pendingBytes -= writtenBytes
+    return pending.splice(0, taken).join("")
+  }
   const writeAll: Effect.Effect<void, Socket.SocketError> = Effect.suspend(() => {
     if (pending.length === 0) return Effect.void
-    const text = pending.join("")
-    pending = []
-    pendingBytes = 0
-    blocked = true
-    return Effect.flatMap(write(text), () => {
-      blocked = false
+    const text = next()
+    // Of a long text that waits for its peer, only the bytes are kept that the socket keeps as well.
+    const writing = write(text.length > longText ? Buffer.from(text) : text)
+    return Effect.flatMap(writing, () => {
+      total.bytes -= writtenBytes
+      writtenBytes = 0
       return writeAll
     })
   })
@@ -49,24 +82,37 @@ export const make = (
 
   return {
     push: (text) => {
+      const bytes = Buffer.byteLength(text)
       pending.push(text)
-      pendingBytes += Buffer.byteLength(text)
+      pendingBytes += bytes
+      total.bytes += bytes
     },
     size: () => pendingBytes,
-    isBlocked: () => blocked,
+    unread: () => pendingBytes + writtenBytes,
+    isBlocked: () => writtenBytes > 0,
     flush,
     wake: () => {
+      // Opening the latch flushes there and then. At the end of the turn there is more to write at once; but not so much
+      // that it is not known by then whether the peer reads.
+      if (pendingBytes >= maxWriteBytes) return void woken.openUnsafe()
       if (isWaking) return
       isWaking = true
-      // Opening the latch flushes there and then; at the end of this turn there is more to write at once.
       queueMicrotask(() => {
         isWaking = false
         woken.openUnsafe()
       })
     },
-    run: Effect.forever(Effect.flatMap(woken.await, () => {
-      woken.closeUnsafe()
-      return flush
-    }))
+    run: Effect.forever(
+      Effect.flatMap(woken.await, () => {
+        woken.closeUnsafe()
+        return flush
+      }),
+      { disableYield: true }
+    ),
+    dispose: () => {
+      total.bytes -= pendingBytes + writtenBytes
+      pending = []
+      pendingBytes = writtenBytes = 0
+    }
   }
 }

@@ -68,6 +68,7 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
   let link: Link | undefined
   // When the connection was last of use, in milliseconds, and whether it has been of any.
   let usedAt = 0
+  let isUsed = false
   let hasAnswered = false
   // Opened to have the connection closed.
   const useless = Latch.makeUnsafe(false)
@@ -89,6 +90,7 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
   const handOver = (to: Link, request: Request) => {
     inFlight.set(request.messageId, request)
     inFlightBytes += request.frame.length
+    isUsed = true
     to.submit(request, carried)
   }
 
@@ -105,7 +107,7 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
   const queueOf = (request: Request) => request.retryWhenFull ? patient : waiting
 
   const add = (request: Request) => {
-    const isFirst = waiting.size() + patient.size() + full.size === 0
+    const isFirst = !isFull && waiting.size() + patient.size() === 0
     if (isFirst && link !== undefined && hasRoom(link, request.frame.length)) return handOver(link, request)
     queueOf(request).push(request)
     proceed()
@@ -148,11 +150,13 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
 
   const succeed = (request: Request, answer: Answer) => {
     remove(request)
+    isUsed = true
     hasAnswered = true
     request.succeed(answer)
   }
   const failOne = (request: Request, error: MessagingError) => {
     remove(request)
+    isUsed = true
     hasAnswered = true
     const retryAfter = request.retryWhenFull ? retryAfterOf(error) : Option.none()
     if (Option.isNone(retryAfter)) return request.fail(error)
@@ -160,10 +164,14 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
     waitForRoom(retryAfter.value)
   }
 
+  // Whoever is told an end may give up others in the same step; those are told none.
+  const isHere = (request: Request) =>
+    inFlight.has(request.messageId) || waiting.has(request) || patient.has(request) || full.has(request)
   const all = () => inOrder([...inFlight.values(), ...waiting.toArray(), ...patient.toArray(), ...full])
 
   const failAll = (error: (mayBeStored: boolean) => MessagingError) => {
     for (const request of all()) {
+      if (!isHere(request)) continue
       const mayBeStored = remove(request) || request.mayBeStored
       request.fail(error(mayBeStored))
     }
@@ -171,11 +179,9 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
 
   /** What the connection did not bring to an end goes back to those that wait, or fails where that is not safe. */
   const recall = (end: End, isRepeatable: boolean) => {
-    const carried = [...inFlight.values()]
-    inFlight.clear()
-    inFlightBytes = 0
     const again: Array<Request> = []
-    for (const request of carried) {
+    for (const request of inFlight.values()) {
+      remove(request)
       if (end._tag === "Lost") request.mayBeStored = true
       if (end._tag === "Lost" && !isRepeatable) {
         request.fail(fail(new ConnectionLost({ socketPath, mayBeStored: true })))
@@ -201,7 +207,9 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
     succeed,
     fail: failOne,
     proceed: () => {
-      usedAt = now()
+      // What a peer says unasked keeps no connection open.
+      if (isUsed) usedAt = now()
+      isUsed = false
       proceed()
     }
   }
@@ -211,15 +219,22 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
       usedAt = now()
       hasAnswered = false
       link = made
-      proceed()
       useless.closeUnsafe()
-      return Effect.raceAllFirst([made.run(carried), Effect.as(idle, undefined), Effect.as(useless.await, undefined)])
-    }).pipe(Effect.ensuring(Effect.sync(() => {
-      link = undefined
-    })))
+      proceed()
+      // Nothing is handed over between the end of the connection and what follows from it.
+      const running = Effect.ensuring(
+        made.run(carried),
+        Effect.sync(() => {
+          link = undefined
+        })
+      )
+      return Effect.raceAllFirst([running, Effect.as(idle, undefined), Effect.as(useless.await, undefined)])
+    })
 
   /** One connection, from its making to its end. Fails where it was of no use; then the next one can wait a little. */
   const session = Effect.scoped(Effect.gen(function*() {
+    // All may have given up since the last try.
+    if (count() === 0) return
     const made = yield* connect
     const end = yield* carry(made)
     if (end === undefined) return
@@ -231,7 +246,7 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
   const run: Effect.Effect<void> = session.pipe(
     Effect.retry({ schedule: backOff, while: (error) => isLost(error) && count() > 0 }),
     Effect.matchEffect({
-      onSuccess: () => Effect.succeed(undefined),
+      onSuccess: () => Effect.undefined,
       onFailure: Effect.succeed
     }),
     // Asked and ended in one step, so that nothing is added to a peer that has ended.
@@ -250,6 +265,7 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
   const expire = (now: number) => {
     let next = Infinity
     for (const request of all()) {
+      if (!isHere(request)) continue
       if (request.deadline > now) {
         next = Math.min(next, request.deadline)
         continue
@@ -269,7 +285,8 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
   return {
     add,
     abandon: (request) => {
-      if (remove(request)) proceed()
+      remove(request)
+      proceed()
     },
     expire,
     close: () => failAll((mayBeStored) => fail(new ConnectionLost({ socketPath, mayBeStored }))),

@@ -44,6 +44,9 @@ export const make = Effect.fnUntraced(function*(
   const outbox = outboxes.make(writer.write)
   // Written and not answered, oldest first; also those that nobody waits for any more, since they will be answered.
   const unanswered: Array<Request> = []
+  // Whether the one error of a connection has come. What follows it is only said by peers that read on.
+  let refused = false
+  let answered = false
 
   const run = (carried: Carried): Effect.Effect<End> => {
     /** The oldest of those that are unanswered, if somebody still waits for it. */
@@ -55,14 +58,14 @@ export const make = Effect.fnUntraced(function*(
       const request = next()
       if (request !== undefined) carried.fail(request, error)
     }
-    // Whether the one error of a connection has come. What follows it is only said by peers that read on.
-    let refused = false
     const refuse = (text: string): End | undefined => {
       if (text === Message.errorTexts.unauthorized) {
         return { _tag: "Distrusted", error: refusal(peer, text, {}, limits) }
       }
       refused = true
-      failNext(refusal(peer, text, {}, limits))
+      // A peer that has waited for more in vain has looked at nothing that crosses its last word.
+      const crossed = answered && text === Message.errorTexts.idleTimeout
+      if (!crossed) failNext(refusal(peer, text, {}, limits))
       return undefined
     }
     const receive = (batch: ReadonlyArray<Framing.Frame>): End | undefined => {
@@ -71,6 +74,7 @@ export const make = Effect.fnUntraced(function*(
         if (reply === undefined) continue
         const { data = "", meta, type } = reply
         if (type === "response" || (type === "pong" && unanswered[0]?.until === "pong")) {
+          answered = true
           const id = meta?.["id"]
           const request = next()
           const answer = { id: typeof id === "string" ? Option.some(id) : Option.none(), data }
@@ -112,7 +116,8 @@ export const make = Effect.fnUntraced(function*(
 
   return {
     isRepeatable: false,
-    backlog: outbox.size,
+    // Nothing more for a peer that is hanging up.
+    backlog: () => refused ? Infinity : outbox.size(),
     submit: (request, carried) => {
       if (request.until === "handled" || request.until === "answered") {
         return carried.fail(request, fail(new NotSupported({ socketPath, what: unsupported[request.until] })))

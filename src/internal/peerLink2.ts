@@ -19,8 +19,6 @@ import type { Carried, End, Link } from "./request.ts"
 const fail = (reason: MessagingError["reason"]) => new MessagingError({ reason })
 
 const stringOf = (value: unknown) => typeof value === "string" ? value : undefined
-const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === "object" && value !== null
 
 /**
  * Proves both ends on `socket`; the connection then lasts as long as the scope. Fails with `PeerUntrusted` before
@@ -51,13 +49,11 @@ export const make = Effect.fnUntraced(function*(
   }\n`)
 
   const run = ({ fail: failOne, inFlight, proceed, succeed }: Carried): Effect.Effect<End> => {
-    const dispatch = ({ value }: Framing.Frame) => {
-      const meta = isRecord(value["meta"]) ? value["meta"] : {}
+    const dispatch = ({ data = "", meta = {}, type }: Message.Message) => {
       const answered = stringOf(meta["inReplyTo"])
       const request = inFlight.get(answered ?? stringOf(meta["messageId"]) ?? "")
       if (request === undefined) return
-      const data = stringOf(value["data"]) ?? ""
-      switch (value["type"]) {
+      switch (type) {
         case "error":
           return failOne(request, refusal(peer, data, meta, limits))
         case "pong":
@@ -82,6 +78,7 @@ export const make = Effect.fnUntraced(function*(
       switch (text) {
         case Message.errorTexts.unauthorized:
           return { _tag: "Distrusted", error: refusal(peer, text, {}, limits) }
+        case Message.errorTexts.authenticationTimeout:
         case Message.errorTexts.idleTimeout:
         case Message.errorTexts.frameTimeout:
           return { _tag: "Lost" }
@@ -98,10 +95,11 @@ export const make = Effect.fnUntraced(function*(
 
     /** Tells each request what it was answered, until the peer has said its last word. */
     const receive = (batch: ReadonlyArray<Framing.Frame>): Effect.Effect<End> => {
-      for (const frame of batch) {
-        const isLast = frame.value["type"] === "error" && !isRecord(frame.value["meta"])
-        if (isLast) return Effect.succeed(endOf(stringOf(frame.value["data"]) ?? ""))
-        dispatch(frame)
+      for (const { value } of batch) {
+        const reply = Message.fromJson(value)
+        if (reply === undefined) continue
+        if (reply.type === "error" && reply.meta === undefined) return Effect.succeed(endOf(reply.data ?? ""))
+        dispatch(reply)
       }
       proceed()
       return readOn
@@ -119,6 +117,8 @@ export const make = Effect.fnUntraced(function*(
         outbox.wake()
       })
     ))
+    // The proof, in one write with what was submitted before.
+    outbox.wake()
     return Effect.raceAllFirst([
       Effect.suspend(() => receive(rest)),
       // A write that fails shows in the reading too, behind what the peer still had to say.

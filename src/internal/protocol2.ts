@@ -2,7 +2,6 @@
  * Protocol 2 on an accepted connection: a handshake in which both ends prove themselves, then requests without a secret,
  * each with an id that its answers name. Refusing one message does not end the connection.
  */
-import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
@@ -28,8 +27,8 @@ export interface Services {
 export interface Link2 extends Link {
   /** Adds a reply from another fiber than the connection's own, and has it written. */
   readonly pushLater: (reply: string) => void
-  /** The current time, for those replies. */
-  readonly now: () => number
+  /** The current time as ISO-8601 text, for those replies. */
+  readonly isoNow: () => string
   /** Runs when the connection ends. */
   readonly onEnd: (run: () => void) => void
 }
@@ -88,7 +87,7 @@ export const make = (
   }
 
   const tell = (messageId: string, outcome: Outcome, wantsReceipt: boolean, isQuery: boolean) => {
-    const iso = DateTime.formatIso(DateTime.makeUnsafe(link.now()))
+    const iso = link.isoNow()
     switch (outcome._tag) {
       case "Replied": {
         const answer = Message.replies2.answer(outcome.data, messageId, iso)

@@ -25,7 +25,9 @@ const reasonOf = (
       return new Unauthorized({ socketPath })
     case Message.errorTexts.inboxFull: {
       const wait = meta["retryAfter"]
-      const retryAfter = typeof wait === "number" && wait >= 0 ? Option.some(Duration.millis(wait)) : Option.none()
+      const retryAfter = typeof wait === "number" && Number.isFinite(wait) && wait >= 0
+        ? Option.some(Duration.millis(wait))
+        : Option.none()
       return new InboxFull({ socketPath, retryAfter })
     }
     case Message.errorTexts.failed:

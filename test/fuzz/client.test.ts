@@ -3,7 +3,7 @@
  * second time, so that a call succeeds only where the server has rightly said so.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Context, Effect, Exit, Layer, Option, Redacted, References } from "effect"
+import { Cause, Context, Effect, Exit, Layer, Option, Redacted, References, type Scope } from "effect"
 import { Buffer } from "node:buffer"
 import * as net from "node:net"
 import * as path from "node:path"
@@ -11,8 +11,9 @@ import * as Capability from "../../src/Capability.ts"
 import { Inbox } from "../../src/Inbox.ts"
 import * as Layers from "../../src/Layers.ts"
 import * as Message from "../../src/Message.ts"
-import { type AskOptions, Messaging } from "../../src/Messaging.ts"
+import { type AskOptions, makeClient, Messaging } from "../../src/Messaging.ts"
 import { MessagingError } from "../../src/MessagingError.ts"
+import * as Peers from "../../src/Peers.ts"
 import { makeRandom, seed, sized } from "../utils/effort.ts"
 import { nodeNetwork } from "../utils/endpoints.ts"
 import { type Fields, hmac, judgeLine, messageOf } from "../utils/judge.ts"
@@ -107,6 +108,8 @@ const withRogues = <A, E, R>(
   count: number,
   use: (setup: {
     readonly rogues: ReadonlyArray<{ readonly socketPath: string; readonly token: string }>
+    /** A client with connections of its own. */
+    readonly client: Effect.Effect<Messaging["Service"], never, Scope.Scope>
     /** An endpoint for one batch of calls; then it has released everything, and was told nothing. */
     readonly batch: (
       run: (messaging: Messaging["Service"]) => Effect.Effect<void>
@@ -121,10 +124,8 @@ const withRogues = <A, E, R>(
         Effect.sync(() => process.on("unhandledRejection", onUnhandled)),
         () => Effect.sync(() => process.off("unhandledRejection", onUnhandled))
       )
-      const capability = Context.get(
-        yield* Layer.build(protocol === 1 ? nodeNetwork1 : nodeNetwork),
-        Capability.Capability
-      )
+      const network = yield* Layer.build(protocol === 1 ? nodeNetwork1 : nodeNetwork)
+      const capability = Context.get(network, Capability.Capability)
       const rogues = yield* Effect.forEach(
         Array.from({ length: count }, (_, i) => `${host.tmpdir}/${i}.sock`),
         (at) => Effect.map(capability.publish(at), ({ token }) => ({ socketPath: at, token: Redacted.value(token) }))
@@ -135,6 +136,10 @@ const withRogues = <A, E, R>(
       )
       return yield* use({
         rogues,
+        client: makeClient.pipe(
+          Effect.provideServiceEffect(Peers.Peers, Peers.make),
+          Effect.provideContext(network)
+        ),
         batch: (run) =>
           Effect.gen(function*() {
             const sockets = () => descriptors()["socket"] ?? 0
@@ -181,6 +186,12 @@ const makeReplies = ({ below, chance, pick }: Mutator, socketPath: string) => {
       () => reply("error", "\u001b[31m a remote error \u202e".repeat(below(100)), { messageId: about })
     ])()
   }
+}
+
+/** A request as its server knows it: by the call, and by what stands in the frame. */
+interface Asked {
+  readonly name: string
+  readonly type: unknown
 }
 
 describe("a client fuzzed over real sockets", () => {
@@ -309,38 +320,65 @@ describe("a client fuzzed over real sockets", () => {
   const inputs1 = sized(15_000, 750_000)
 
   it.live(`of protocol 1 makes of ${inputs1} mutated replies what the protocol says`, () =>
-    withRogues(1, 16, ({ batch, rogues }) =>
+    withRogues(1, 16, ({ batch, client, rogues }) =>
       Effect.gen(function*() {
         let inputs = 0
         // To these the server does not hang up.
         const mute = "mute"
-        // What the connection of each call must end with.
+        // Each rogue has one client at a time: its calls that have not ended yet, in order; and what those that have must
+        // have ended with.
+        const groups = new Map<string, Array<string>>()
         const expected = new Map<string, string>()
+        let late = 0
 
         for (const [i, { socketPath }] of rogues.entries()) {
           const mutator = makeMutator(makeRandom(seed + 100 + i))
           const { below, chance, cut, mutate, pick, plain } = mutator
-          yield* listen(socketPath, (socket) => ({ data = "pong", type }) => {
-            const wanted = type === "ping" ? "pong" : "response"
+          /** Answers what stands in `unanswered`, frames by name and type, and hangs up. */
+          const answer = (socket: net.Socket, unanswered: Array<Asked>, group: Array<string>) => {
             const reading = new Reading()
-            let end: string | undefined
+            let refused = false
+            let answered = false
+            const endFirst = (end: (asked: Asked) => string) => {
+              const first = unanswered.shift()
+              if (first === undefined) return
+              group.splice(group.indexOf(first.name), 1)
+              expected.set(first.name, end(first))
+            }
+            const endAll = (end: string) => {
+              while (unanswered.length > 0) endFirst(() => end)
+            }
+            const hear = (message: Fields) => {
+              const { data: text, type } = message
+              const meta = message["meta"] as Fields | undefined
+              if (type === "response" || (type === "pong" && unanswered[0]?.type === "ping")) {
+                answered = true
+                endFirst((asked) =>
+                  asked.type === "ping" ? "pong" : typeof meta?.["id"] === "string" ? meta["id"] : "none"
+                )
+              } else if (type === "error" && !refused) {
+                if (text === "unauthorized") {
+                  endAll("Unauthorized")
+                  reading.ended = true
+                } // One that has waited in vain has looked at nothing that crosses its last word.
+                else if (!answered || text !== "idle timeout") {
+                  endFirst(() => text === "inbox full" ? "InboxFull" : text === "failed" ? "HandlerFailed" : "Rejected")
+                }
+                refused = true
+              }
+            }
             const write = (bytes: Buffer) => {
-              reading.read(bytes, (fields) => {
-                const message = messageOf(fields)
-                if (end !== undefined || message === undefined) return
-                const meta = message["meta"] as Fields | undefined
-                if (message["type"] === "response" || message["type"] === wanted) {
-                  end = type === "ping" ? "pong" : typeof meta?.["id"] === "string" ? meta["id"] : "none"
-                }
-                if (message["type"] === "error") {
-                  const text = message["data"]
-                  end = text === "unauthorized" ? "Unauthorized" : text === "inbox full" ? "InboxFull" : "Rejected"
-                }
-              })
-              if (reading.ended) end ??= "InvalidReply"
+              const hadEnded = reading.ended
+              if (!hadEnded) {
+                reading.read(bytes, (fields) => {
+                  const message = messageOf(fields)
+                  if (message !== undefined && !reading.ended) hear(message)
+                })
+              }
+              if (reading.ended && !hadEnded && !refused) endFirst(() => "InvalidReply")
               for (const piece of chance(0.1) ? cut(bytes) : [bytes]) socket.write(piece)
             }
-            for (let n = below(8); n > 0; n--) {
+            for (let n = below(8 * unanswered.length); n > 0; n--) {
               inputs++
               write(mutate(pick([
                 { type: "pong", from: socketPath, ts },
@@ -353,34 +391,64 @@ describe("a client fuzzed over real sockets", () => {
                 { type: "error", data: "\u001b[31m a remote error \u202e".repeat(below(100)), ts }
               ])))
             }
-            if (chance(0.8)) write(plain({ type: wanted, data: "ok", ts, meta: { id: "uds-1" } }))
-            if (!String(data).startsWith(mute)) socket.end()
-            expected.set(String(data), end ?? "ConnectionLost")
+            for (const { type } of [...unanswered]) {
+              const wanted = type === "ping" ? "pong" : "response"
+              if (chance(0.8)) write(plain({ type: wanted, data: "ok", ts, meta: { id: "uds-1" } }))
+            }
+            // Nothing behind a refusal has been looked at, so it comes again.
+            if (!refused) endAll("ConnectionLost")
+          }
+          yield* listen(socketPath, (socket) => {
+            const frames: Array<Fields> = []
+            const group = groups.get(socketPath) ?? []
+            return (frame) => {
+              frames.push(frame)
+              if (frames.length !== group.length) return
+              const unanswered = frames.map(({ data, type }, at) => ({ name: group[at] ?? "", type, data }))
+              // A mute one that has given up is followed by another client.
+              if (unanswered.some(({ data, name }) => data !== undefined && data !== name)) return void late++
+              answer(socket, unanswered, group)
+              if (!String(frame["data"]).startsWith(mute)) socket.end()
+            }
           })
         }
 
-        const { chance, pick } = makeMutator(makeRandom())
+        const { below, chance, pick } = makeMutator(makeRandom())
         const ends: Record<string, number> = {}
+        let together = 0
         for (let n = 0; inputs < inputs1;) {
-          const calls = Array.from({ length: 1_000 }, () => {
-            const isMute = chance(0.05)
-            const data = `${isMute ? mute : "call"} ${n++}`
-            const until = isMute ? "stored" : pick(["stored", "stored", "stored", "pong"] as const)
-            return { data, isMute, until, run: call[until](pick(rogues).socketPath, data) }
-          })
-          yield* batch((messaging) =>
-            Effect.forEach(calls, ({ data, isMute, run, until }) =>
-              Effect.map(outcomeOf(messaging, run, { timeout: isMute ? 500 : 30_000 }), ({ reason, value }) => {
+          const runClient = Effect.fnUntraced(function*(socketPath: string) {
+            const isMute = chance(0.2)
+            const calls = Array.from({ length: isMute || chance(0.5) ? 1 : 2 + below(5) }, () => {
+              const until = isMute ? "stored" : pick(["stored", "stored", "stored", "pong"] as const)
+              const data = `${isMute ? mute : "call"} ${n++}`
+              return { data, until, run: call[until](socketPath, data) }
+            })
+            groups.set(socketPath, calls.map(({ data }) => data))
+            const messaging = yield* client
+            yield* Effect.forEach(calls, ({ data, run, until }) =>
+              Effect.map(outcomeOf(messaging, run, { timeout: isMute ? 150 : 30_000 }), ({ reason, value }) => {
                 ends[reason ?? until] = (ends[reason ?? until] ?? 0) + 1
+                // Its server does not hang up.
                 if (isMute && reason === "Timeout") {
                   return
                 }
-                if (until === "stored") {
-                  assert.strictEqual(reason ?? value, expected.get(data), data)
+                if (calls.length > 1) {
+                  together++
                 }
-              }), { concurrency: 500, discard: true })
+                assert.strictEqual(reason ?? value, expected.get(data), data)
+              }), { concurrency: "unbounded", discard: true })
+          }, Effect.scoped)
+          yield* batch(() =>
+            Effect.forEach(rogues, ({ socketPath }) =>
+              Effect.repeat(runClient(socketPath), { times: 24 }), {
+              concurrency: "unbounded",
+              discard: true
+            })
           )
         }
+        assert.isBelow(late, 100)
+        assert.isAbove(together, 1_000)
         for (const end of ["stored", "pong", "Timeout", "ConnectionLost", "InvalidReply", "Rejected", "InboxFull"]) {
           assert.isAbove(ends[end] ?? 0, 10, end)
         }

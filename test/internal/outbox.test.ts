@@ -7,7 +7,8 @@ import * as outboxes from "../../src/internal/outbox.ts"
 const makeWriter = Effect.gen(function*() {
   const taking = yield* Latch.make(true)
   const writes: Array<string> = []
-  const write = (text: string) => Effect.andThen(Effect.sync(() => writes.push(text)), taking.await)
+  const write = (chunk: string | Uint8Array) =>
+    Effect.andThen(Effect.sync(() => writes.push(String(chunk))), taking.await)
   return { taking, writes, write }
 })
 
