@@ -57,14 +57,20 @@ const PIPE = "\\\\.\\pipe\\"
 const fail = (given: Option.Option<string>, problem: string): Result.Result<never, AddressError> =>
   Result.fail(new AddressError({ reason: new InvalidAddress({ given, problem }) }))
 
-/** Fails with `PathTooLong`, naming both numbers, before anything is touched. */
-export const checkLength = (socketPath: string, platform: NodeJS.Platform): Result.Result<void, AddressError> => {
-  const bytes = Buffer.byteLength(socketPath)
-  const maxBytes = maxPathBytes(platform)
-  return bytes <= maxBytes
-    ? Result.succeed(undefined)
-    : Result.fail(new AddressError({ reason: new PathTooLong({ path: socketPath, bytes, maxBytes }) }))
+const tooLong = (socketPath: string, platform: NodeJS.Platform): Result.Result<never, AddressError> => {
+  const reason = new PathTooLong({
+    path: socketPath,
+    bytes: Buffer.byteLength(socketPath),
+    maxBytes: maxPathBytes(platform)
+  })
+  return Result.fail(new AddressError({ reason }))
 }
+
+/** Fails with `PathTooLong`, naming both numbers, before anything is touched. */
+export const checkLength = (socketPath: string, platform: NodeJS.Platform): Result.Result<void, AddressError> =>
+  Buffer.byteLength(socketPath) <= maxPathBytes(platform)
+    ? Result.succeed(undefined)
+    : tooLong(socketPath, platform)
 
 /**
  * Reads `uds:<path>`, an absolute path, or a Windows pipe. Fails with `InvalidAddress` for anything else, and with
@@ -140,16 +146,13 @@ export const defaultPath = (
   }
   const at = (base: string, digits: number) =>
     path.posix.join(base, `${host.pid}-${nonce.slice(0, digits)}`, "messaging.sock")
-  const candidates = bases(host, namespace, runtimeDirectory)
-  for (const base of candidates) {
+  let shortest = ""
+  for (const base of bases(host, namespace, runtimeDirectory)) {
+    shortest = at(base, minNonceDigits)
     const room = maxPathBytes(host.platform) - Buffer.byteLength(at(base, 0))
     if (room >= minNonceDigits) {
       return Result.succeed({ socketPath: at(base, Math.min(room, nonceDigits)), base: Option.some(base) })
     }
   }
-  const shortest = at(candidates[candidates.length - 1] ?? host.tmpdir, minNonceDigits)
-  return Result.flatMap(
-    checkLength(shortest, host.platform),
-    () => fail(Option.some(shortest), "is too long for every base directory")
-  )
+  return tooLong(shortest, host.platform)
 }
