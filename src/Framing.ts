@@ -14,6 +14,7 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { Buffer, isAscii, isUtf8 } from "node:buffer"
 import { cleanse, explainNotJson, hasTooManyNodes } from "./internal/json.ts"
+import * as ownMemory from "./internal/ownMemory.ts"
 import { Limits, type Values } from "./Limits.ts"
 import * as Message from "./Message.ts"
 
@@ -125,7 +126,7 @@ export const makeDecoder = (limits: FrameLimits): Decoder => {
     if (needed > maxBytes) return tooLarge(needed)
     if (heldBytes === 0) {
       // A small piece would keep the whole chunk it lies in.
-      held = piece.length <= smallPiece ? Buffer.from(piece) : piece
+      held = piece.length <= smallPiece ? ownMemory.copy(piece) : piece
       gathering = false
       ordinal++
     } else {
