@@ -1,4 +1,15 @@
 /** The modules whose tests are judged, and the test files that concern each: its own first, the slow ones last. */
+const capability = [
+  "test/Capability.test.ts",
+  "test/Capability.secrets.test.ts",
+  "test/Capability.trust.test.ts",
+  "test/leftovers.test.ts",
+  "test/Peers.test.ts",
+  "test/Peers.changes.test.ts",
+  "test/republication.race.test.ts",
+  "test/integration/republication.test.ts"
+]
+
 const connection = [
   "test/Connection.test.ts",
   "test/Connection.outcomes.test.ts",
@@ -23,7 +34,6 @@ export const modules: Record<string, { readonly source: string; readonly tests: 
     source: "src/Framing.ts",
     tests: [
       "test/Framing.test.ts",
-      "test/Framing.splits.test.ts",
       "test/Framing.nodes.test.ts",
       "test/Connection.test.ts",
       "test/Connection.protocol2.test.ts",
@@ -31,19 +41,8 @@ export const modules: Record<string, { readonly source: string; readonly tests: 
     ]
   },
   Connection: { source: "src/Connection.ts", tests: [...connection, "test/observability.test.ts"] },
-  Capability: {
-    source: "src/Capability.ts",
-    tests: [
-      "test/Capability.test.ts",
-      "test/Capability.secrets.test.ts",
-      "test/Capability.trust.test.ts",
-      "test/leftovers.test.ts",
-      "test/Peers.test.ts",
-      "test/Peers.changes.test.ts",
-      "test/republication.race.test.ts",
-      "test/integration/republication.test.ts"
-    ]
-  },
+  Capability: { source: "src/Capability.ts", tests: capability },
+  capabilityRecord: { source: "src/internal/capabilityRecord.ts", tests: capability },
   Address: { source: "src/Address.ts", tests: ["test/Address.test.ts", "test/Layers.test.ts"] },
   Inbox: {
     source: "src/Inbox.ts",
@@ -56,6 +55,7 @@ export const modules: Record<string, { readonly source: string; readonly tests: 
     ]
   },
   NodeTransport: { source: "src/NodeTransport.ts", tests: [...sockets, "test/Peers.test.ts", "test/Layers.test.ts"] },
+  socketPath: { source: "src/internal/socketPath.ts", tests: [...sockets, "test/Layers.test.ts"] },
   acceptor: { source: "src/internal/acceptor.ts", tests: sockets },
   nodeSocket: {
     source: "src/internal/nodeSocket.ts",
