@@ -104,6 +104,16 @@ const fromFraming = (maxBytes: number) => ({ reason }: Framing.FramingError): Me
   }
 }
 
+/** The protocol's own part of `meta`. */
+const envelopeOf = (messageId: string, { traceparent, until }: RequestOptions): Message.Meta => {
+  if (traceparent === undefined && until !== "handled") return { messageId }
+  return {
+    messageId,
+    ...(until === "handled" ? { receipt: "handled" } : undefined),
+    ...(traceparent === undefined ? undefined : { traceparent })
+  }
+}
+
 /** A request of one fiber, which is resumed with what it picks from the answer. */
 class OwnRequest<A> implements Request {
   id: Option.Option<string> = Option.none()
@@ -206,23 +216,15 @@ export const make: (
   const expiry = expiries.make(
     clock,
     fork,
-    (now) => Math.min(Infinity, ...[...known.values()].map((peer) => peer.expire(now)))
+    (now) => Math.min(Infinity, ...Array.from(known.values(), (peer) => peer.expire(now)))
   )
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       closed = true
-      for (const peer of [...known.values()]) peer.close()
+      // What a caller asks of them meanwhile is refused above, so the map does not grow.
+      for (const peer of known.values()) peer.close()
     })
   )
-
-  const envelopeOf = (messageId: string, { traceparent, until }: RequestOptions): Message.Meta => {
-    if (traceparent === undefined && until !== "handled") return { messageId }
-    return {
-      messageId,
-      ...(until === "handled" ? { receipt: "handled" } : undefined),
-      ...(traceparent === undefined ? undefined : { traceparent })
-    }
-  }
 
   return {
     request: <A>(socketPath: string, message: Message.Message, options: RequestOptions, pick: (answer: Answer) => A) =>

@@ -174,8 +174,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
       const batch = frames as Array<Framing.Frame | undefined>
       const millis = clock.currentTimeMillisUnsafe()
       const now = { millis, iso: isoAt(millis) }
-      for (let at = 0; at < frames.length; at++) {
-        const frame = frames[at]!
+      for (const [at, frame] of frames.entries()) {
         batch[at] = undefined
         session ??= begin(frame)
         const verdict = session.judge(frame, now)

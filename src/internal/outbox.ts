@@ -61,8 +61,10 @@ export const make = (
       return text
     }
     let taken = 0
-    for (; taken < pending.length && writtenBytes < maxWriteBytes; taken++) {
-      writtenBytes += Buffer.byteLength(pending[taken]!)
+    for (const text of pending) {
+      if (writtenBytes >= maxWriteBytes) break
+      writtenBytes += Buffer.byteLength(text)
+      taken++
     }
     pendingBytes -= writtenBytes
     return pending.splice(0, taken).join("")

@@ -362,7 +362,7 @@ describe("a client fuzzed over real sockets", () => {
                   reading.ended = true
                 } // One that has waited in vain has looked at nothing that crosses its last word.
                 else if (!answered || text !== "idle timeout") {
-                  endFirst(() => text === "inbox full" ? "InboxFull" : text === "failed" ? "HandlerFailed" : "Rejected")
+                  endFirst(() => text === "inbox full" ? "InboxFull" : "Rejected")
                 }
                 refused = true
               }
