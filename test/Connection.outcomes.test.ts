@@ -371,6 +371,36 @@ describe("Connection, protocol 2", () => {
         assert.isAtMost(written.join("").length, 1000 + 2 * 200)
       }).pipe(withLimits({ maxUnreadBytes: 1000 })))
 
+    it.effect("is cut when all peers together leave too much unread, if its share of it is more than equal", () =>
+      Effect.gen(function*() {
+        const [one, other] = [stoppable([]), stoppable([])]
+        const { connect, inbox } = yield* makeEndpoint()
+        const [much, little] = [yield* connect(one), yield* connect(other)]
+        yield* shake(much.peer, { from: "/run/much.sock" })
+        yield* shake(little.peer, { from: "/run/little.sock" })
+        const ask = (peer: typeof much.peer, count: number) =>
+          Effect.gen(function*() {
+            yield* peer.write(Array.from({ length: count }, (_, n) => query(`${n}`)).join(""))
+            yield* lines(peer, count)
+            return yield* inbox.drain
+          })
+        const [ofMuch, ofLittle] = [yield* ask(much.peer, 20), yield* ask(little.peer, 20)]
+        one.stop()
+        other.stop()
+        const answerAll = (entries: ReadonlyArray<Inbox.Entry>) =>
+          Effect.forEach(entries, (entry) => Effect.tap(entry.reply("x".repeat(100)), () => Effect.yieldNow))
+        // Each answer takes some 170 bytes: 1,870, which is below the limit, then 680 more, which passes it.
+        assert.deepStrictEqual(yield* answerAll(ofMuch.slice(0, 11)), Array.from({ length: 11 }, () => true))
+        assert.deepStrictEqual(yield* answerAll(ofLittle.slice(0, 4)), Array.from({ length: 4 }, () => true))
+        assert.isUndefined(much.session.pollUnsafe())
+        yield* answerAll(ofMuch.slice(11, 13))
+        yield* Fiber.join(much.session)
+        // The first has gone, and its share with it.
+        assert.deepStrictEqual(yield* answerAll(ofLittle.slice(4, 9)), Array.from({ length: 5 }, () => true))
+        yield* Effect.replicateEffect(Effect.yieldNow, 20)
+        assert.isUndefined(little.session.pollUnsafe())
+      }).pipe(withLimits({ maxTotalUnreadBytes: 2_400, maxPeers: 2 })))
+
     it.effect("does not keep others from their answers", () =>
       Effect.gen(function*() {
         const { stop, through } = stoppable([])

@@ -69,6 +69,24 @@ describe("NodeTransport", () => {
         }, Effect.scoped)
       ))
 
+    it.live("is no hindrance if it has gone before anybody looks", () =>
+      withTempHost(Effect.fnUntraced(function*(host) {
+        const real = yield* FileSystem.FileSystem
+        let links = 0
+        const link: FileSystem.FileSystem["link"] = (from, to) =>
+          Effect.tapError(real.link(from, to), () =>
+            Effect.sync(() => {
+              links++
+              fs.unlinkSync(to)
+            }))
+        const transport = yield* Effect.provideService(NodeTransport.make, FileSystem.FileSystem, { ...real, link })
+        const socketPath = path.join(host.tmpdir, "messaging.sock")
+        yield* deadSocket(socketPath)
+        yield* transport.listen({ socketPath })
+        assert.strictEqual(links, 1)
+        assert.isTrue(yield* isLive(transport, socketPath))
+      }, Effect.scoped)).pipe(Effect.provide(NodeFileSystem.layer)))
+
     it.live("is kept by discard if another one has its place", () =>
       withTransport(
         first("lock", (socketPath) =>

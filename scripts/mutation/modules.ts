@@ -4,8 +4,6 @@ const capability = [
   "test/Capability.secrets.test.ts",
   "test/Capability.trust.test.ts",
   "test/leftovers.test.ts",
-  "test/Peers.test.ts",
-  "test/Peers.changes.test.ts",
   "test/republication.race.test.ts",
   "test/integration/republication.test.ts"
 ]
@@ -19,6 +17,7 @@ const connection = [
 ]
 
 const sockets = [
+  "test/NodeTransport.races.test.ts",
   "test/NodeTransport.path.test.ts",
   "test/NodeTransport.trust.test.ts",
   "test/NodeTransport.failure.test.ts",
@@ -42,7 +41,10 @@ export const modules: Record<string, { readonly source: string; readonly tests: 
   },
   Connection: { source: "src/Connection.ts", tests: [...connection, "test/observability.test.ts"] },
   Capability: { source: "src/Capability.ts", tests: capability },
-  capabilityRecord: { source: "src/internal/capabilityRecord.ts", tests: capability },
+  capabilityRecord: {
+    source: "src/internal/capabilityRecord.ts",
+    tests: ["test/internal/capabilityRecord.test.ts", "test/Capability.test.ts", "test/Capability.trust.test.ts"]
+  },
   Address: { source: "src/Address.ts", tests: ["test/Address.test.ts", "test/Layers.test.ts"] },
   Inbox: {
     source: "src/Inbox.ts",
@@ -54,7 +56,7 @@ export const modules: Record<string, { readonly source: string; readonly tests: 
       "test/observability.test.ts"
     ]
   },
-  NodeTransport: { source: "src/NodeTransport.ts", tests: [...sockets, "test/Peers.test.ts", "test/Layers.test.ts"] },
+  NodeTransport: { source: "src/NodeTransport.ts", tests: [...sockets, "test/Layers.test.ts"] },
   socketPath: { source: "src/internal/socketPath.ts", tests: [...sockets, "test/Layers.test.ts"] },
   acceptor: { source: "src/internal/acceptor.ts", tests: sockets },
   nodeSocket: {
