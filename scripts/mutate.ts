@@ -146,7 +146,7 @@ const judge = async (
   try {
     return await sandbox.run({ files: only, cover: [] }, (event) => {
       const millis = usual(event)
-      return millis === undefined ? starting : { cpu: 700 + 5 * millis, wall: 10_000 + 20 * millis }
+      return millis === undefined ? starting : { cpu: 700 + 5 * millis, wall: 5_000 + 10 * millis }
     })
   } finally {
     sandbox.write(module.source, module.text)

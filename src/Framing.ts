@@ -161,7 +161,6 @@ export const makeDecoder = (limits: FrameLimits): Decoder => {
     }
     held = Buffer.alloc(0)
     heldBytes = 0
-    gathering = false
     return isUtf8(frame) ? parse(frame.toString("utf8"), bytes, limits, out) : invalidFrame("not UTF-8")
   }
 

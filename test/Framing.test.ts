@@ -113,6 +113,24 @@ describe("Framing.decode", () => {
       })
   )
 
+  it.effect("refuses invalid UTF-8 wherever a chunk edge cuts its frame", () =>
+    Effect.gen(function*() {
+      const good = bytesOf(`${text("ä")}\n`)
+      const bad = Buffer.concat([
+        good,
+        bytesOf("{\"type\":\"text\",\"data\":\""),
+        Buffer.of(0xc3, 0x28),
+        bytesOf("\"}\n")
+      ])
+      for (let at = good.length; at < bad.length; at++) {
+        for (const offsets of [[at], [good.length + 1, at]]) {
+          const { failure, seen } = yield* decodeAll(cut(bad, offsets))
+          assert.deepStrictEqual(seen, [message("ä")])
+          assert.deepStrictEqual(failure, new Framing.InvalidFrame({ problem: "not UTF-8" }))
+        }
+      }
+    }))
+
   it.effect("joins a character that a chunk edge cuts", () =>
     Effect.gen(function*() {
       const bytes = bytesOf(`${text("a😀b")}\n`)
@@ -355,11 +373,12 @@ describe("Framing.encode", () => {
   })
 
   it("refuses a property that throws, without repeating what it throws", () => {
-    const meta = {
-      get secret() {
+    const meta = Object.defineProperty({}, "secret", {
+      enumerable: true,
+      get: () => {
         throw new Error("5ec2e7")
       }
-    }
+    })
     const encoded = Framing.encodeFrame({ type: "text", meta }, Limits.defaults)
     assert.strictEqual(
       Result.isFailure(encoded) ? encoded.failure.message : "",
@@ -413,6 +432,17 @@ describe("Framing.encode", () => {
         new Framing.FrameTooLarge({ maxBytes: 65_536, bytesSeen: text("").length + 65_536 })
       )
       assert.strictEqual(Buffer.concat(seen).toString(), `${text("a")}\n`)
+    }))
+
+  it.effect("gives no chunk where no message comes before the bad one", () =>
+    Effect.gen(function*() {
+      const chunks: Array<Uint8Array> = []
+      const bad = { type: "text", meta: { n: Number.NaN } } as Message
+      yield* Framing.encode(Stream.fromIterable([bad, message("a")])).pipe(
+        Stream.runForEach((chunk) => Effect.sync(() => chunks.push(chunk))),
+        Effect.flip
+      )
+      assert.deepStrictEqual(chunks, [])
     }))
 
   it.effect("keeps the order of a batch", () =>

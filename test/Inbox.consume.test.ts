@@ -116,8 +116,7 @@ describe("Inbox.consume", () => {
       return withInbox((inbox) =>
         Effect.gen(function*() {
           yield* offer(inbox, "good", "bad", "good")
-          const handler = ({ message }: Inbox.Entry) =>
-            message.data === "bad" ? Effect.fail(new Error("no room")) : Effect.void
+          const handler = ({ message }: Inbox.Entry) => message.data === "bad" ? Effect.fail("no room") : Effect.void
           const loop = yield* Effect.forkChild(inbox.consume(handler))
           yield* emptied(inbox)
           yield* Fiber.interrupt(loop)
@@ -221,13 +220,10 @@ describe("Inbox.consume", () => {
       withInbox((inbox) =>
         Effect.gen(function*() {
           const { entry, outcomes } = receive(inbox, Message.text("a"))
-          const ended = yield* Deferred.make<void>()
           let loop: Fiber.Fiber<unknown> | undefined
-          loop = yield* consuming(
-            inbox,
-            () => Effect.andThen(Deferred.await(ended), Effect.sync(() => loop?.interruptUnsafe()))
-          )
-          yield* Deferred.succeed(ended, undefined)
+          // Begins at the end of this turn, and ends in the same step in which it interrupts the loop.
+          loop = yield* consuming(inbox, () => Effect.sync(() => loop?.interruptUnsafe()))
+          assert.strictEqual(entry.status, "waiting")
           yield* Fiber.await(loop)
           assert.strictEqual(entry.status, "processed")
           assert.deepStrictEqual(outcomes, [{ _tag: "Handled" }])

@@ -1,4 +1,13 @@
 /** The modules whose tests are judged, and the test files that concern each: its own first, the slow ones last. */
+const capability = [
+  "test/Capability.test.ts",
+  "test/Capability.secrets.test.ts",
+  "test/Capability.trust.test.ts",
+  "test/leftovers.test.ts",
+  "test/republication.race.test.ts",
+  "test/integration/republication.test.ts"
+]
+
 const connection = [
   "test/Connection.test.ts",
   "test/Connection.outcomes.test.ts",
@@ -8,6 +17,7 @@ const connection = [
 ]
 
 const sockets = [
+  "test/NodeTransport.races.test.ts",
   "test/NodeTransport.path.test.ts",
   "test/NodeTransport.trust.test.ts",
   "test/NodeTransport.failure.test.ts",
@@ -23,7 +33,6 @@ export const modules: Record<string, { readonly source: string; readonly tests: 
     source: "src/Framing.ts",
     tests: [
       "test/Framing.test.ts",
-      "test/Framing.splits.test.ts",
       "test/Framing.nodes.test.ts",
       "test/Connection.test.ts",
       "test/Connection.protocol2.test.ts",
@@ -31,18 +40,10 @@ export const modules: Record<string, { readonly source: string; readonly tests: 
     ]
   },
   Connection: { source: "src/Connection.ts", tests: [...connection, "test/observability.test.ts"] },
-  Capability: {
-    source: "src/Capability.ts",
-    tests: [
-      "test/Capability.test.ts",
-      "test/Capability.secrets.test.ts",
-      "test/Capability.trust.test.ts",
-      "test/leftovers.test.ts",
-      "test/Peers.test.ts",
-      "test/Peers.changes.test.ts",
-      "test/republication.race.test.ts",
-      "test/integration/republication.test.ts"
-    ]
+  Capability: { source: "src/Capability.ts", tests: capability },
+  capabilityRecord: {
+    source: "src/internal/capabilityRecord.ts",
+    tests: ["test/internal/capabilityRecord.test.ts", "test/Capability.test.ts", "test/Capability.trust.test.ts"]
   },
   Address: { source: "src/Address.ts", tests: ["test/Address.test.ts", "test/Layers.test.ts"] },
   Inbox: {
@@ -55,7 +56,8 @@ export const modules: Record<string, { readonly source: string; readonly tests: 
       "test/observability.test.ts"
     ]
   },
-  NodeTransport: { source: "src/NodeTransport.ts", tests: [...sockets, "test/Peers.test.ts", "test/Layers.test.ts"] },
+  NodeTransport: { source: "src/NodeTransport.ts", tests: [...sockets, "test/Layers.test.ts"] },
+  socketPath: { source: "src/internal/socketPath.ts", tests: [...sockets, "test/Layers.test.ts"] },
   acceptor: { source: "src/internal/acceptor.ts", tests: sockets },
   nodeSocket: {
     source: "src/internal/nodeSocket.ts",

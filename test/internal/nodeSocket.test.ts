@@ -119,6 +119,17 @@ describe("nodeSocket", () => {
         assert.strictEqual(text(yield* pull), "kept")
       }))
 
+    it.live("takes nothing from a reader that waits when an earlier one is interrupted", () =>
+      Effect.gen(function*() {
+        const { peer, socket } = yield* connection
+        const pull = yield* Socket.readerBytes(socket)
+        const earlier = yield* Effect.forkChild(pull, { startImmediately: true })
+        const later = yield* Effect.forkChild(pull, { startImmediately: true })
+        yield* Fiber.interrupt(earlier)
+        peer.write("for the later")
+        assert.strictEqual(text(yield* Fiber.join(later)), "for the later")
+      }))
+
     it.live("wakes a reader whose scope closes", () =>
       Effect.gen(function*() {
         const { socket } = yield* connection
