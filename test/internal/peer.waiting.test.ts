@@ -282,7 +282,9 @@ describe("a full inbox", () => {
       yield* TestClock.adjust(76)
       assert.deepStrictEqual(connection().handed, ["a", "b", "a", "b"])
       connection().refuse("a", full(100))
-      yield* TestClock.adjust(126)
+      yield* TestClock.adjust(99)
+      assert.strictEqual(connection().handed.length, 4)
+      yield* TestClock.adjust(27)
       assert.deepStrictEqual(connection().handed, ["a", "b", "a", "b", "a"])
     }))
 
