@@ -1,6 +1,7 @@
 /** The modules whose tests are judged, and the test files that concern each: its own first, the slow ones last. */
 const capability = [
   "test/Capability.test.ts",
+  "test/Capability.faults.test.ts",
   "test/Capability.secrets.test.ts",
   "test/Capability.trust.test.ts",
   "test/leftovers.test.ts",
