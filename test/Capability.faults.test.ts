@@ -1,7 +1,7 @@
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, FileSystem, Queue, Redacted, Stream } from "effect"
-import { systemError } from "effect/PlatformError"
+import { type PlatformError, systemError } from "effect/PlatformError"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import * as Capability from "../src/Capability.ts"
@@ -21,10 +21,10 @@ const fail = (method: string, code: string) =>
   }))
 
 /** An operation that fails as often as is said, and then does what the real one does. */
-const failing = <A extends ReadonlyArray<unknown>, B, E, R>(
+const failing = <A extends ReadonlyArray<unknown>, B>(
   times: number,
   method: string,
-  real: (...given: A) => Effect.Effect<B, E, R>
+  real: (...given: A) => Effect.Effect<B, PlatformError>
 ) => {
   let left = times
   return (...given: A) => Effect.suspend(() => left-- > 0 ? fail(method, "EMFILE") : real(...given))
