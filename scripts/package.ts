@@ -7,7 +7,8 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 
-const allowed = /^(dist\/.+\.(js|d\.ts|map)|src\/.+\.ts|package\.json|README\.md|PROTOCOL\.md|CHANGELOG\.md|LICENSE)$/
+const allowed =
+  /^(dist\/.+\.(js|d\.ts|map)|src\/.+\.ts|package\.json|README\.md|PROTOCOL\.md|SECURITY\.md|CHANGELOG\.md|LICENSE|dist\/cli\/THIRD-PARTY\.txt)$/
 
 const run = (command: string, args: ReadonlyArray<string>, cwd = process.cwd()) => {
   const { status, stderr, stdout } = spawnSync(command, args, { cwd, encoding: "utf8" })

@@ -14,6 +14,7 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { Buffer, isAscii, isUtf8 } from "node:buffer"
 import { cleanse, explainNotJson, hasTooManyNodes } from "./internal/json.ts"
+import * as ownMemory from "./internal/ownMemory.ts"
 import { Limits, type Values } from "./Limits.ts"
 import * as Message from "./Message.ts"
 
@@ -140,7 +141,7 @@ export const makeDecoder = (limits: FrameLimits): Decoder => {
       append(piece)
     } else {
       // A small piece would keep the whole chunk it lies in.
-      held = piece.length <= smallPiece ? Buffer.from(piece) : piece
+      held = piece.length <= smallPiece ? ownMemory.copy(piece) : piece
       heldBytes = piece.length
       gathering = false
       ordinal++

@@ -22,6 +22,8 @@ import {
 
 const withLimits = (overrides: Partial<typeof defaults>) => Effect.provideService(Limits, { ...defaults, ...overrides })
 
+const isOpen = ({ session }: { readonly session: Fiber.Fiber<unknown> }) => session.pollUnsafe() === undefined
+
 const dataOf = (entries: ReadonlyArray<Inbox.Entry>) => entries.map(({ message }) => message.data)
 
 /** Handles what arrives until the test ends; what its handler does wrong is not logged. */
@@ -371,35 +373,34 @@ describe("Connection, protocol 2", () => {
         assert.isAtMost(written.join("").length, 1000 + 2 * 200)
       }).pipe(withLimits({ maxUnreadBytes: 1000 })))
 
-    it.effect("is cut when all peers together leave too much unread, if its share of it is more than equal", () =>
+    it.effect("is cut above an equal share once all together leave maxTotalUnreadBytes, and no other", () =>
       Effect.gen(function*() {
-        const [one, other] = [stoppable([]), stoppable([])]
+        const { stop, through } = stoppable([])
         const { connect, inbox } = yield* makeEndpoint()
-        const [much, little] = [yield* connect(one), yield* connect(other)]
-        yield* shake(much.peer, { from: "/run/much.sock" })
-        yield* shake(little.peer, { from: "/run/little.sock" })
-        const ask = (peer: typeof much.peer, count: number) =>
-          Effect.gen(function*() {
-            yield* peer.write(Array.from({ length: count }, (_, n) => query(`${n}`)).join(""))
-            yield* lines(peer, count)
-            return yield* inbox.drain
-          })
-        const [ofMuch, ofLittle] = [yield* ask(much.peer, 20), yield* ask(little.peer, 20)]
-        one.stop()
-        other.stop()
-        const answerAll = (entries: ReadonlyArray<Inbox.Entry>) =>
-          Effect.forEach(entries, (entry) => Effect.tap(entry.reply("x".repeat(100)), () => Effect.yieldNow))
-        // Each answer takes some 170 bytes: 1,870, which is below the limit, then 680 more, which passes it.
-        assert.deepStrictEqual(yield* answerAll(ofMuch.slice(0, 11)), Array.from({ length: 11 }, () => true))
-        assert.deepStrictEqual(yield* answerAll(ofLittle.slice(0, 4)), Array.from({ length: 4 }, () => true))
-        assert.isUndefined(much.session.pollUnsafe())
-        yield* answerAll(ofMuch.slice(11, 13))
-        yield* Fiber.join(much.session)
-        // The first has gone, and its share with it.
-        assert.deepStrictEqual(yield* answerAll(ofLittle.slice(4, 9)), Array.from({ length: 5 }, () => true))
-        yield* Effect.replicateEffect(Effect.yieldNow, 20)
-        assert.isUndefined(little.session.pollUnsafe())
-      }).pipe(withLimits({ maxTotalUnreadBytes: 2_400, maxPeers: 2 })))
+        const [much, little, reader] = [yield* connect({ through }), yield* connect({ through }), yield* connect()]
+        for (const [n, { peer }] of [much, little, reader].entries()) {
+          yield* shake(peer, { from: `/run/${n}.sock` })
+          yield* peer.write(query("a") + query("b") + query("c"))
+          yield* lines(peer, 3)
+        }
+        stop()
+        const entries = yield* inbox.drain
+        const reply = (n: number, size: number) =>
+          Effect.andThen(entries[n]?.reply("x".repeat(size)) ?? Effect.die("no entry"), Effect.yieldNow)
+        yield* reply(0, 3_000)
+        yield* reply(3, 100)
+        yield* reply(1, 1_500)
+        assert.deepStrictEqual([isOpen(much), isOpen(little)], [true, true])
+        // 4,000 are reached; a share is 1,000.
+        yield* reply(4, 100)
+        yield* reply(6, 3_000)
+        yield* entries[2]?.reply("x") ?? Effect.die("no entry")
+        // What the first left counts no more.
+        yield* reply(5, 100)
+        yield* Effect.repeat(Effect.yieldNow, { times: 20 })
+        assert.deepStrictEqual([much, little, reader].map(isOpen), [false, true, true])
+        assert.strictEqual((yield* lines(reader.peer, 1))[0]?.length, answer("x".repeat(3_000), "a").length)
+      }).pipe(withLimits({ maxTotalUnreadBytes: 4_000, maxPeers: 4 })))
 
     it.effect("does not keep others from their answers", () =>
       Effect.gen(function*() {
