@@ -59,7 +59,7 @@ export const modules: Record<string, { readonly source: string; readonly tests: 
   },
   NodeTransport: { source: "src/NodeTransport.ts", tests: [...sockets, "test/Layers.test.ts"] },
   socketPath: { source: "src/internal/socketPath.ts", tests: [...sockets, "test/Layers.test.ts"] },
-  acceptor: { source: "src/internal/acceptor.ts", tests: sockets },
+  acceptor: { source: "src/internal/acceptor.ts", tests: ["test/internal/acceptor.test.ts", ...sockets] },
   nodeSocket: {
     source: "src/internal/nodeSocket.ts",
     tests: ["test/internal/nodeSocket.test.ts", "test/NodeTransport.test.ts", "test/NodeTransport.handles.test.ts"]
