@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Deferred, Effect, Exit, Fiber, Logger, Queue, Scope } from "effect"
-import * as Socket from "effect/socket/Socket"
+import type * as Socket from "effect/socket/Socket"
 import * as net from "node:net"
 import * as path from "node:path"
 import { accept } from "../../src/internal/acceptor.ts"
