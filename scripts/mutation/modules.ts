@@ -1,6 +1,7 @@
 /** The modules whose tests are judged, and the test files that concern each: its own first, the slow ones last. */
 const capability = [
   "test/Capability.test.ts",
+  "test/Capability.faults.test.ts",
   "test/Capability.secrets.test.ts",
   "test/Capability.trust.test.ts",
   "test/leftovers.test.ts",
@@ -58,7 +59,7 @@ export const modules: Record<string, { readonly source: string; readonly tests: 
   },
   NodeTransport: { source: "src/NodeTransport.ts", tests: [...sockets, "test/Layers.test.ts"] },
   socketPath: { source: "src/internal/socketPath.ts", tests: [...sockets, "test/Layers.test.ts"] },
-  acceptor: { source: "src/internal/acceptor.ts", tests: sockets },
+  acceptor: { source: "src/internal/acceptor.ts", tests: ["test/internal/acceptor.test.ts", ...sockets] },
   nodeSocket: {
     source: "src/internal/nodeSocket.ts",
     tests: ["test/internal/nodeSocket.test.ts", "test/NodeTransport.test.ts", "test/NodeTransport.handles.test.ts"]

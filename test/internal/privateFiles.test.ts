@@ -54,6 +54,18 @@ describe("privateFiles", () => {
       )
     })))
 
+  it.effect("takes root's directories for safe, and those of a third for nobody's to use", () =>
+    withTempHost(Effect.fnUntraced(function*(host) {
+      const asStranger = { ...host, uid: Option.some(4_242) }
+      const files = yield* privateFiles.make.pipe(Effect.provideService(Host, asStranger))
+      yield* files.checkAncestors("/somewhere")
+      const root = Option.getOrThrow(yield* files.inspect("/"))
+      assert.isFalse(files.isOwn(root))
+      assert.isTrue(files.isOwn({ ...root, uid: Option.some(4_242) }))
+      const error = yield* Effect.flip(files.checkPrivate("/"))
+      assert.strictEqual(error.message, "/ is not private (foreign owner): use a directory of your own")
+    })).pipe(Effect.provide(NodeFileSystem.layer)))
+
   it.effect("tells that a directory is missing, and does not make it", () =>
     withFiles(Effect.fnUntraced(function*(files, root) {
       const missing = path.join(root, "missing")
@@ -70,6 +82,11 @@ describe("privateFiles", () => {
       const files = yield* privateFiles.make.pipe(Effect.provideService(Host, { ...host, uid: Option.none() }))
       const directory = path.join(host.tmpdir, "a")
       assert.deepStrictEqual(yield* files.ensurePrivate(directory), [directory])
+      fs.chmodSync(directory, 0o777)
+      yield* files.checkPrivate(directory)
+      const info = Option.getOrThrow(yield* files.inspect(directory))
+      assert.isTrue(files.isOwn(info))
+      assert.isTrue(files.isOwn({ ...info, uid: Option.none() }))
     })).pipe(Effect.provide(NodeFileSystem.layer)))
 
   it.effect("names the root itself as what cannot be private, and what to do", () =>
