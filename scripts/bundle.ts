@@ -24,12 +24,13 @@ const licenceOf = (name: string) => {
   return `${name} ${version}\n\n${readFileSync(file, "utf8").trim()}\n`
 }
 
-/** Writes `bin.js`, what it loads, and the licences of what is in them into `directory`. */
-export const bundle = async (directory: string) => {
+/** Writes `bin.js`, what it loads, and the licences of what is in them into `directory`. What is `external` stays out. */
+export const bundle = async (directory: string, external: Array<RegExp> = []) => {
   const build = await rolldown({
     cwd: root,
     input: "src/cli/bin.ts",
     platform: "node",
+    external,
     // package.json promises that no module of the library has side effects; those of the command line are its purpose.
     treeshake: { moduleSideEffects: [{ test: /[\\/]src[\\/]cli[\\/]/, sideEffects: true }] }
   })

@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import * as Layers from "../Layers.ts"
 import type { Message } from "../Message.ts"
 import * as Messaging from "../Messaging.ts"
+import { MessagingError } from "../MessagingError.ts"
 import * as flags from "./flags.ts"
 import { textOf } from "./input.ts"
 import { sendLines, type Summary } from "./lines.ts"
@@ -15,14 +16,23 @@ import { shown, target, WrongUsage } from "./output.ts"
 import { progress } from "./progress.ts"
 import { printLine } from "./stdout.ts"
 
-class LineNotSent extends Data.TaggedError("LineNotSent")<{ readonly line: number; readonly cause: Error }> {
-  override get message() {
-    return `line ${this.line} was not sent: ${this.cause.message}`
-  }
-}
-
 interface Options extends Messaging.SendOptions {
   readonly until: "stored" | "handled"
+}
+
+class LineFailed extends Data.TaggedError("LineFailed")<{
+  readonly line: number
+  readonly until: Options["until"]
+  readonly cause: Error
+}> {
+  /** A program that takes messages without a handler says nothing more after storing them. */
+  private get hint() {
+    const isTimeout = this.cause instanceof MessagingError && this.cause.reason._tag === "Timeout"
+    return isTimeout && this.until === "handled" ? " (for a peer that tells of no handling: --until stored)" : ""
+  }
+  override get message() {
+    return `line ${this.line} was not ${this.until}: ${this.cause.message}${this.hint}`
+  }
 }
 
 const sendOne = Effect.fnUntraced(function*(to: string, message: Message, json: boolean, options: Options) {
@@ -39,7 +49,7 @@ const sendOne = Effect.fnUntraced(function*(to: string, message: Message, json: 
 const describe = ({ bytes, lines, misplaced, refused }: Summary, until: string, seconds: number, to: string) =>
   `${until} ${lines} lines (${bytes} bytes) in ${seconds.toFixed(1)} s by ${shown(to)}` +
   (refused === 0 ? "" : `; the inbox was full for ${refused} of them`) +
-  (misplaced === 0 ? "" : `, and ${misplaced} are behind later ones: to keep the order, use --until handled`)
+  (misplaced === 0 ? "" : `, and ${misplaced} are behind later ones: --until handled keeps the order`)
 
 const sendAll = Effect.fnUntraced(function*(to: string, type: Message["type"], json: boolean, options: Options) {
   const startedAt = yield* Clock.currentTimeMillis
@@ -55,7 +65,7 @@ const sendAll = Effect.fnUntraced(function*(to: string, type: Message["type"], j
   )
   if (failure === undefined) return
   const { error, line } = failure
-  return yield* error instanceof WrongUsage ? error : new LineNotSent({ line, cause: error })
+  return yield* error instanceof WrongUsage ? error : new LineFailed({ line, until: options.until, cause: error })
 })
 
 export const send = Command.make("send", {
@@ -67,8 +77,10 @@ export const send = Command.make("send", {
   ),
   until: Flag.Literals("until", ["stored", "handled"]).pipe(
     Flag.withMetavar("EVENT"),
-    Flag.withDescription("What to wait for: stored in the peer's inbox, or handled by it. Default: stored"),
-    Flag.withDefault("stored")
+    Flag.withDescription(
+      "What to wait for: stored in the peer's inbox, or handled by it. Default: stored; with --lines, handled"
+    ),
+    Flag.optional
   ),
   timeout: flags.timeout,
   lines: Flag.Boolean("lines").pipe(
@@ -82,7 +94,10 @@ export const send = Command.make("send", {
   )
 }, ({ json, lines, text, timeout, to, type, until }) =>
   Effect.gen(function*() {
-    const options = { until, timeout: Option.getOrUndefined(timeout) }
+    const options: Options = {
+      until: Option.getOrElse(until, () => lines ? "handled" : "stored"),
+      timeout: Option.getOrUndefined(timeout)
+    }
     if (lines && Option.getOrElse(text, () => "-") !== "-") {
       return yield* new WrongUsage({ problem: "--lines reads standard input: give - or no text" })
     }
@@ -102,7 +117,7 @@ export const send = Command.make("send", {
         description: "Send standard input to a peer by name"
       },
       {
-        command: "tail -f app.log | effect-messaging send --to build --lines --until handled",
+        command: "tail -f app.log | effect-messaging send --to build --lines",
         description: "Send each line, no faster than the peer handles them"
       }
     ])

@@ -101,7 +101,7 @@ describe("listen --reply", () => {
       fs.mkdirSync(slots)
       const command = `mkdir ${slots}/$$; ls ${slots} | wc -l >> ${log}; sleep 0.2; rmdir ${slots}/$$`
       yield* listening(home, "--name", "me", "--replies", "2", "--reply", command)
-      const queries = ["send", "--to", "me", "--type", "query", "--lines", "--until", "handled", "--timeout", "50s"]
+      const queries = ["send", "--to", "me", "--type", "query", "--lines", "--timeout", "50s"]
       const sent = yield* run(home, queries, { input: "1\n2\n3\n4\n5\n6\n" })
       assert.strictEqual(sent.code, 0, sent.stderr)
       const counts = fs.readFileSync(log, "utf8").trim().split("\n").map(Number)
@@ -222,7 +222,17 @@ describe("listen --json", () => {
       endpoint.child.stdout.pause()
       const lines = Array.from({ length: 20_000 }, (_, n) => `${n} ${"x".repeat(1_000)}`)
       const input = lines.join("\n")
-      const sent = yield* run(home, ["send", "--to", "me", "--lines", "--json", "--timeout", "300ms"], { input })
+      const sent = yield* run(home, [
+        "send",
+        "--to",
+        "me",
+        "--lines",
+        "--until",
+        "stored",
+        "--json",
+        "--timeout",
+        "300ms"
+      ], { input })
       const stored = json(sent.stdout[0])["lines"] as number
       assert.deepStrictEqual([sent.code, sent.stderr.includes("is full")], [1, true])
       // The entries of the inbox, what this process has read before it stopped, and what the system holds between them.

@@ -76,7 +76,7 @@ describe("on a terminal", () => {
       yield* listening(home, "--name", "me")
       const file = path.join(home, "lines")
       fs.writeFileSync(file, Array.from({ length: 15_000 }, (_, n) => `line ${n}`).join("\n"))
-      const script = onTerminal(`send --to me --lines --until handled < ${file}`)
+      const script = onTerminal(`send --to me --lines < ${file}`)
       const sent = yield* run(home, [], { script, environment: colours })
       const shown = sent.stdout.join("\n")
       assert.include(shown, "\r\u001B[K[#")
