@@ -100,7 +100,9 @@ const run = (
       CLAUDE_CODE_MESSAGING_SOCKET: socketPath
     }
     const child = execFile(command, [...args, ...words], { env }, (error, stdout, stderr) => {
-      resume(Effect.succeed({ code: error === null ? 0 : Number(error.code), stdout, stderr }))
+      resume(
+        Effect.succeed({ code: error === null ? 0 : typeof error.code === "number" ? error.code : -1, stdout, stderr })
+      )
     })
     return Effect.sync(() => child.kill())
   })
