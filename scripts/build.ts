@@ -1,11 +1,12 @@
-/** Builds `dist` from nothing, and lets the command line run by its name. */
+/** Builds `dist` from nothing: the library module by module, the command line bundled. */
 import { spawnSync } from "node:child_process"
-import { chmodSync, rmSync } from "node:fs"
+import { rmSync } from "node:fs"
+import { bundle } from "./bundle.ts"
 
 rmSync("dist", { recursive: true, force: true })
 const { status } = spawnSync("tsc", ["-p", "tsconfig.build.json"], {
   stdio: "inherit",
   shell: process.platform === "win32"
 })
-if (status === 0) chmodSync("dist/cli/bin.js", 0o755)
+if (status === 0) await bundle("dist/cli")
 process.exitCode = status ?? 1

@@ -20,6 +20,7 @@ import * as Stream from "effect/Stream"
 import { Buffer } from "node:buffer"
 import * as path from "node:path"
 import { Host } from "./Host.ts"
+import * as capabilityDirectory from "./internal/capabilityDirectory.ts"
 import {
   CapabilityError,
   CapabilityNotFound,
@@ -42,7 +43,6 @@ import * as privateFiles from "./internal/privateFiles.ts"
 import { DirectoryNotPrivate, failed, FileFailed } from "./internal/privateFiles.ts"
 import { onProcessExit, removeOwnText } from "./internal/processExit.ts"
 import { Limits } from "./Limits.ts"
-import { Namespace } from "./Namespace.ts"
 
 export {
   CapabilityError,
@@ -99,15 +99,9 @@ export const make = Effect.gen(function*() {
   const files = yield* privateFiles.make
   const host = yield* Host
   const limits = yield* Limits
-  const names = yield* Namespace
   const meter = yield* metrics.make
 
-  // A home reached through a link is used by its real name; from there on no link is followed.
-  const configHome = host.environment[names.configVariable] || path.join(host.homedir, names.configDirectory)
-  const directory = Effect.map(
-    Effect.orElseSucceed(fs.realPath(configHome), () => path.resolve(host.cwd, configHome)),
-    (home) => path.join(home, "messaging-capabilities")
-  )
+  const { directory } = yield* capabilityDirectory.make
 
   const read = Effect.fnUntraced(function*(file: string) {
     const opened = yield* readUntrusted(posix, file, limits.maxCapabilityBytes).pipe(

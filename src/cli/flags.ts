@@ -1,4 +1,5 @@
 /** Flags that several commands have. */
+import * as Argument from "effect/cli/Argument"
 import * as Flag from "effect/cli/Flag"
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
@@ -10,9 +11,7 @@ export const json = Flag.Boolean("json").pipe(
 
 export const to = Flag.String("to").pipe(
   Flag.withMetavar("ADDRESS"),
-  Flag.withDescription(
-    "The peer: its name, uds:<path> or an absolute path. Default: the parent, by its environment variable"
-  ),
+  Flag.withDescription("The peer: its name, uds:<path> or an absolute path. Default: the parent's"),
   Flag.optional
 )
 
@@ -27,9 +26,26 @@ export const parseDuration = (text: string): Option.Option<Duration.Duration> =>
   return Option.filter(parsed, (duration) => Duration.isFinite(duration) && Duration.toMillis(duration) > 0)
 }
 
-export const timeout = Flag.String("timeout").pipe(
-  Flag.withMetavar("DURATION"),
-  Flag.withDescription("How long to wait for the answer: 500ms, 5s, 1m. Default: 5s"),
-  Flag.filterMap(parseDuration, (text) => `${JSON.stringify(text)} is not a duration; give one like 500ms, 5s or 1m`),
-  Flag.optional
-)
+export const duration = (name: string, description: string) =>
+  Flag.String(name).pipe(
+    Flag.withMetavar("DURATION"),
+    Flag.withDescription(description),
+    Flag.filterMap(
+      parseDuration,
+      (text) => `${JSON.stringify(text)} is not a duration; give one like 500ms, 5s or 1m`
+    ),
+    Flag.optional
+  )
+
+export const timeout = duration("timeout", "How long to wait for the answer: 500ms, 5s, 1m. Default: 5s")
+
+/** A whole number of at least 1. */
+export const count = (name: string, description: string) =>
+  Flag.Int(name).pipe(
+    Flag.withMetavar("N"),
+    Flag.withDescription(description),
+    Flag.filter((n) => n >= 1, (n) => `${n} is not a whole number of at least 1`),
+    Flag.optional
+  )
+
+export const text = Argument.String("text")

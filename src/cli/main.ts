@@ -6,10 +6,15 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Logger from "effect/Logger"
 import * as Runtime from "effect/Runtime"
 import { constants } from "node:os"
 import { run } from "./command.ts"
+import { logger } from "./output.ts"
 import { signals } from "./signals.ts"
+
+// Whoever closed standard error has chosen not to be told.
+process.stderr.on("error", () => {})
 
 const runMain = Runtime.makeRunMain(({ fiber, teardown }) => {
   let signalCode: number | undefined
@@ -30,4 +35,4 @@ const runMain = Runtime.makeRunMain(({ fiber, teardown }) => {
   })
 })
 
-runMain(run(process.argv.slice(2)).pipe(Effect.provide(NodeServices.layer)))
+runMain(run(process.argv.slice(2)).pipe(Effect.provide([NodeServices.layer, Logger.layer([logger])])))

@@ -1,17 +1,15 @@
 /**
- * What every command shares: one line on standard error for a failure, whole lines on standard output, and the exit
- * codes 0, 1 for a failure and 2 for wrong usage.
+ * What every command shares: one line on standard error for a failure, and the exit codes 0, 1 for a failure and 2 for
+ * wrong usage.
  */
+import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
-import type { PlatformError } from "effect/PlatformError"
 import * as Runtime from "effect/Runtime"
-import * as Stdio from "effect/Stdio"
-import * as Stream from "effect/Stream"
 import { Host } from "../Host.ts"
-import { errnoOf } from "../internal/privateFiles.ts"
 import { remoteText } from "../internal/remoteText.ts"
 import { Namespace } from "../Namespace.ts"
 
@@ -30,32 +28,29 @@ export class WrongUsage extends Data.TaggedError("WrongUsage")<{ readonly proble
 
 const maxLineBytes = 1_000
 
+const oneLine = (text: string) => `effect-messaging: ${remoteText(text.replaceAll(/\s*\n\s*/g, " "), maxLineBytes)}`
+
 /** One line on standard error, whatever the text holds. */
-export const complain = (text: string) =>
-  Console.error(`effect-messaging: ${remoteText(text.replaceAll(/\s*\n\s*/g, " "), maxLineBytes)}`)
+export const complain = (text: string) => Console.error(oneLine(text))
 
 /** Tells a failure in one line. Fails with `Ended`. */
 export const reportFailure = (error: Error): Effect.Effect<never, Ended> =>
   Effect.andThen(complain(error.message), Effect.fail(new Ended({ code: error instanceof WrongUsage ? 2 : 1 })))
 
-/**
- * Writes lines as fast as the reader takes them. A reader that has gone away ends the stream quietly: that is how
- * `| head` says it has seen enough.
- */
-export const printLines = <E, R>(
-  lines: Stream.Stream<string, E, R>
-): Effect.Effect<void, E | PlatformError, R | Stdio.Stdio> =>
-  Effect.flatMap(Stdio.Stdio, (stdio) => Stream.run(Stream.map(lines, (line) => `${line}\n`), stdio.stdout())).pipe(
-    Effect.catchIf(
-      (error) => errnoOf((error as { reason?: { cause?: unknown } }).reason?.cause) === "EPIPE",
-      () => Effect.void
-    )
-  )
+/** What the library logs, as lines on standard error: standard output is for what was asked for. */
+export const logger = Logger.make(({ cause, logLevel, message }) => {
+  const texts = (Array.isArray(message) ? message : [message]).filter((part) => typeof part === "string")
+  const error = Option.getOrUndefined(Cause.findErrorOption(cause))
+  if (cause.reasons.length > 0) texts.push(error instanceof Error ? error.message : Cause.pretty(cause))
+  process.stderr.write(`${oneLine(`${logLevel.toLowerCase()}: ${texts.join(": ")}`)}\n`)
+})
 
 /** A path or an id as a terminal may see it. */
 export const shown = (text: string) => remoteText(text, 300)
 
-export const printLine = (line: string) => printLines(Stream.succeed(line))
+/** Text of several lines as a terminal may see it. */
+export const shownLines = (text: string) =>
+  text.split("\n").map((line) => remoteText(line.replaceAll("\t", "    "), Number.MAX_SAFE_INTEGER)).join("\n")
 
 /** `--to`, or the environment variable of the parent. Fails with `WrongUsage` when neither is there. */
 export const target = Effect.fnUntraced(function*(to: Option.Option<string>) {

@@ -1,44 +1,36 @@
 import * as Command from "effect/cli/Command"
-import * as DateTime from "effect/DateTime"
+import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
-import * as Stream from "effect/Stream"
-import * as Address from "../Address.ts"
-import { remoteText } from "../internal/remoteText.ts"
 import * as Layers from "../Layers.ts"
-import { type Peer, Peers } from "../Peers.ts"
+import { Peers } from "../Peers.ts"
 import * as flags from "./flags.ts"
-import { printLines, shown } from "./output.ts"
+import { describe, heading, plain, row } from "./peerRow.ts"
+import { paint, printLines, Stdout, table } from "./stdout.ts"
+import { watch } from "./watch.ts"
 
-const maxCellBytes = 80
-
-/** The fields of a peer as plain values, null where the peer does not tell. */
-const plain = (peer: Peer) => ({
-  address: Address.format(peer),
-  pid: Option.getOrNull(peer.pid),
-  name: Option.getOrNull(peer.name),
-  directory: Option.getOrNull(peer.cwd),
-  protocol: peer.protocol,
-  since: Option.getOrNull(Option.map(peer.startedAt, DateTime.formatIso))
+const list = Effect.fnUntraced(function*(json: boolean) {
+  const live = yield* Effect.flatMap(Peers, (peers) => peers.list)
+  const { columns, isTerminal } = yield* Stdout
+  if (json || !isTerminal) {
+    return yield* printLines(live.map((peer) => json ? JSON.stringify(plain(peer)) : describe(peer)))
+  }
+  if (live.length === 0) return yield* printLines(["nobody listens"])
+  const colours = yield* paint
+  const [first = "", ...others] = table([heading, ...live.map(row)], columns())
+  yield* printLines([colours("bold", first), ...others])
 })
 
-const cell = (label: string, value: string | number | null) =>
-  value === null ? "" : `  ${label} ${remoteText(String(value), maxCellBytes)}`
-
-const describe = (peer: Peer): string => {
-  const { address, directory, name, pid, protocol, since } = plain(peer)
-  return shown(address) + cell("pid", pid) + cell("name", name) + cell("since", since) + cell("protocol", protocol) +
-    cell("in", directory)
-}
-
-export const peers = Command.make("peers", { json: flags.json }, ({ json }) =>
-  Effect.gen(function*() {
-    const peers = yield* Peers
-    const live = yield* peers.list
-    yield* printLines(Stream.fromIterable(live.map((peer) => json ? JSON.stringify(plain(peer)) : describe(peer))))
-  }).pipe(Effect.provide(Layers.layerClient()))).pipe(
+export const peers = Command.make("peers", {
+  watch: Flag.Boolean("watch").pipe(
+    Flag.withDescription("Go on, and tell who comes and goes; a table on a terminal, lines elsewhere"),
+    Flag.withDefault(false)
+  ),
+  json: flags.json
+}, ({ json, ...options }) => (options.watch ? watch(json) : list(json)).pipe(Effect.provide(Layers.layerClient())))
+  .pipe(
     Command.withDescription("List the live endpoints of this user"),
     Command.withExamples([
-      { command: "effect-messaging peers --json | jq -r .address", description: "Only the addresses" }
+      { command: "effect-messaging peers --json | jq -r .address", description: "Only the addresses" },
+      { command: "effect-messaging peers --watch", description: "Who comes, who goes, and how far away they are" }
     ])
   )

@@ -5,7 +5,11 @@ import * as Option from "effect/Option"
 import * as Layers from "../Layers.ts"
 import * as Messaging from "../Messaging.ts"
 import * as flags from "./flags.ts"
-import { printLine, shown, target } from "./output.ts"
+import { shown, target } from "./output.ts"
+import { printLine } from "./stdout.ts"
+
+/** With microseconds. */
+export const millisecondsOf = (duration: Duration.Duration) => Number(Duration.toMillis(duration).toFixed(3))
 
 export const ping = Command.make(
   "ping",
@@ -14,8 +18,9 @@ export const ping = Command.make(
     Effect.gen(function*() {
       const address = yield* target(to)
       const messaging = yield* Messaging.Messaging
-      const roundTrip = yield* messaging.ping(address, { timeout: Option.getOrUndefined(timeout) })
-      const milliseconds = Number(Duration.toMillis(roundTrip).toFixed(3))
+      const milliseconds = millisecondsOf(
+        yield* messaging.ping(address, { timeout: Option.getOrUndefined(timeout) })
+      )
       yield* printLine(
         json
           ? JSON.stringify({ event: "pong", to: address, milliseconds })

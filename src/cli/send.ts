@@ -1,62 +1,109 @@
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
+import * as Clock from "effect/Clock"
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Stdio from "effect/Stdio"
-import * as Stream from "effect/Stream"
-import { Buffer, isUtf8 } from "node:buffer"
 import * as Layers from "../Layers.ts"
-import { Limits } from "../Limits.ts"
+import type { Message } from "../Message.ts"
 import * as Messaging from "../Messaging.ts"
 import * as flags from "./flags.ts"
-import { printLine, shown, target, WrongUsage } from "./output.ts"
+import { textOf } from "./input.ts"
+import { sendLines, type Summary } from "./lines.ts"
+import { shown, target, WrongUsage } from "./output.ts"
+import { progress } from "./progress.ts"
+import { printLine } from "./stdout.ts"
 
-/** At most one frame's worth, as UTF-8. */
-const standardInput = Effect.gen(function*() {
-  const { stdin } = yield* Stdio.Stdio
-  const { maxFrameBytes } = yield* Limits
-  let bytes = 0
-  const chunks = yield* Stream.runCollect(Stream.tap(stdin, (chunk) => {
-    bytes += chunk.length
-    return bytes > maxFrameBytes
-      ? Effect.fail(
-        new WrongUsage({ problem: `standard input is longer than a message may be, ${maxFrameBytes} bytes` })
-      )
-      : Effect.void
-  }))
-  const input = Buffer.concat(chunks)
-  return isUtf8(input) ? input.toString("utf8") : yield* new WrongUsage({ problem: "standard input is not UTF-8" })
+class LineNotSent extends Data.TaggedError("LineNotSent")<{ readonly line: number; readonly cause: Error }> {
+  override get message() {
+    return `line ${this.line} was not sent: ${this.cause.message}`
+  }
+}
+
+interface Options extends Messaging.SendOptions {
+  readonly until: "stored" | "handled"
+}
+
+const sendOne = Effect.fnUntraced(function*(to: string, message: Message, json: boolean, options: Options) {
+  const messaging = yield* Messaging.Messaging
+  const receipt = yield* messaging.send(to, message, options)
+  const id = Option.getOrNull(receipt.id)
+  yield* printLine(
+    json
+      ? JSON.stringify({ event: options.until, id, socketPath: receipt.socketPath })
+      : `${options.until} as ${shown(id ?? "(no id)")} by uds:${shown(receipt.socketPath)}`
+  )
+})
+
+const describe = ({ bytes, lines, misplaced, refused }: Summary, until: string, seconds: number, to: string) =>
+  `${until} ${lines} lines (${bytes} bytes) in ${seconds.toFixed(1)} s by ${shown(to)}` +
+  (refused === 0 ? "" : `; the inbox was full for ${refused} of them`) +
+  (misplaced === 0 ? "" : `, and ${misplaced} are behind later ones: to keep the order, use --until handled`)
+
+const sendAll = Effect.fnUntraced(function*(to: string, type: Message["type"], json: boolean, options: Options) {
+  const startedAt = yield* Clock.currentTimeMillis
+  const summary = yield* Effect.scoped(
+    Effect.flatMap(progress, (progress) => sendLines(to, type, options, progress))
+  )
+  const milliseconds = (yield* Clock.currentTimeMillis) - startedAt
+  const { failure, ...counts } = summary
+  yield* printLine(
+    json
+      ? JSON.stringify({ event: "summary", until: options.until, to, ...counts, milliseconds })
+      : describe(summary, options.until, milliseconds / 1_000, to)
+  )
+  if (failure === undefined) return
+  const { error, line } = failure
+  return yield* error instanceof WrongUsage ? error : new LineNotSent({ line, cause: error })
 })
 
 export const send = Command.make("send", {
   to: flags.to,
   type: Flag.Literals("type", ["text", "notification", "query"]).pipe(
-    Flag.withDescription("What the message is. Default: text"),
+    Flag.withMetavar("TYPE"),
+    Flag.withDescription("What the message is: text, notification or query. Default: text"),
     Flag.withDefault("text")
   ),
+  until: Flag.Literals("until", ["stored", "handled"]).pipe(
+    Flag.withMetavar("EVENT"),
+    Flag.withDescription("What to wait for: stored in the peer's inbox, or handled by it. Default: stored"),
+    Flag.withDefault("stored")
+  ),
   timeout: flags.timeout,
+  lines: Flag.Boolean("lines").pipe(
+    Flag.withDescription("Send each line of standard input as a message, in order, and print a summary"),
+    Flag.withDefault(false)
+  ),
   json: flags.json,
-  text: Argument.String("text").pipe(Argument.withDescription("The message, or - for standard input"))
-}, ({ json, text, timeout, to, type }) =>
+  text: flags.text.pipe(
+    Argument.withDescription("The message, or - for standard input; not needed with --lines"),
+    Argument.optional
+  )
+}, ({ json, lines, text, timeout, to, type, until }) =>
   Effect.gen(function*() {
+    const options = { until, timeout: Option.getOrUndefined(timeout) }
+    if (lines && Option.getOrElse(text, () => "-") !== "-") {
+      return yield* new WrongUsage({ problem: "--lines reads standard input: give - or no text" })
+    }
+    if (!lines && Option.isNone(text)) {
+      return yield* new WrongUsage({ problem: "Missing required argument: text (see effect-messaging send --help)" })
+    }
     const address = yield* target(to)
-    const data = text === "-" ? yield* standardInput : text
-    const messaging = yield* Messaging.Messaging
-    const receipt = yield* messaging.send(address, { type, data }, { timeout: Option.getOrUndefined(timeout) })
-    const id = Option.getOrNull(receipt.id)
-    yield* printLine(
-      json
-        ? JSON.stringify({ event: "stored", id, socketPath: receipt.socketPath })
-        : `stored as ${shown(id ?? "(no id)")} by uds:${shown(receipt.socketPath)}`
-    )
+    if (lines) return yield* sendAll(address, type, json, options)
+    const data = yield* textOf(Option.getOrElse(text, () => ""))
+    yield* sendOne(address, { type, data }, json, options)
   }).pipe(Effect.provide(Layers.layerClient()))).pipe(
     Command.withDescription("Put a message in a peer's inbox, and print the receipt"),
     Command.withExamples([
       { command: "effect-messaging send \"build finished\"", description: "Tell the parent of this process" },
       {
-        command: "git diff | effect-messaging send --to uds:/run/user/1000/x.sock -",
-        description: "Send standard input"
+        command: "git diff | effect-messaging send --to build -",
+        description: "Send standard input to a peer by name"
+      },
+      {
+        command: "tail -f app.log | effect-messaging send --to build --lines --until handled",
+        description: "Send each line, no faster than the peer handles them"
       }
     ])
   )

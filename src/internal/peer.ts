@@ -133,12 +133,16 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
     for (const request of all) queueOf(request).push(request)
   }
 
-  /** The inbox is asked again when it said so, and a little later, so that not all its senders ask at once. */
+  /**
+   * The inbox is asked again when it said so, and a little later, so that not all its senders ask at once; but a peer has
+   * no say over those that ask after `sendTimeout`.
+   */
   const waitForRoom = (retryAfter: Duration.Duration) => {
     if (isFull) return
     isFull = true
+    const wait = Duration.min(retryAfter, limits.sendTimeout)
     fork(Random.next.pipe(
-      Effect.flatMap((jitter) => Effect.sleep(Duration.times(retryAfter, 1 + jitter / 4))),
+      Effect.flatMap((jitter) => Effect.sleep(Duration.times(wait, 1 + jitter / 4))),
       Effect.andThen(Effect.sync(() => {
         isFull = false
         putBack(full)

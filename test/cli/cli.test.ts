@@ -1,93 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Option } from "effect"
-import { type ChildProcess, spawn } from "node:child_process"
 import * as fs from "node:fs"
 import * as path from "node:path"
-import { fileURLToPath } from "node:url"
 import { parseDuration } from "../../src/cli/flags.ts"
 import { version } from "../../src/cli/version.ts"
-import { contents, tempDirectory } from "../utils/tempHost.ts"
-
-const root = fileURLToPath(new URL("../..", import.meta.url))
-const bin = path.join(root, "src/cli/bin.ts")
-const variable = "CLAUDE_CODE_MESSAGING_SOCKET"
-
-interface Ended {
-  readonly code: number | null
-  readonly stdout: ReadonlyArray<string>
-  readonly stderr: string
-}
-
-/** A command line in a process of its own, whose directories are all below `home`. Killed with the scope. */
-const start = Effect.fnUntraced(
-  function*(home: string, args: ReadonlyArray<string>, input: string | Uint8Array, parent?: string) {
-    const { [variable]: _, XDG_RUNTIME_DIR: _1, ...inherited } = process.env
-    const child = yield* Effect.acquireRelease(
-      Effect.sync(() =>
-        spawn(process.execPath, [bin, ...args], {
-          cwd: root,
-          env: {
-            ...inherited,
-            CLAUDE_CONFIG_DIR: home,
-            TMPDIR: home,
-            // Nothing that this user may not read, so that a missing command is missing and not forbidden.
-            PATH: "/usr/local/bin:/usr/bin:/bin",
-            NO_COLOR: "1",
-            ...(parent === undefined ? {} : { [variable]: parent })
-          }
-        })
-      ),
-      (child) => Effect.sync(() => child.kill("SIGKILL"))
-    )
-    const lines: Array<string> = []
-    let partial = ""
-    let stderr = ""
-    let wake: () => void = () => {}
-    let ended: Ended | undefined
-    child.stdout.setEncoding("utf8").on("data", (text: string) => {
-      const parts = (partial + text).split("\n")
-      partial = parts.pop() ?? ""
-      lines.push(...parts)
-      wake()
-    })
-    child.stderr.setEncoding("utf8").on("data", (text: string) => stderr += text)
-    child.once("close", (code) => {
-      ended = { code, stdout: lines, stderr }
-      wake()
-    })
-    child.stdin.end(input)
-    const changed = Effect.callback<void>((resume) => {
-      wake = () => resume(Effect.void)
-    })
-    const line = (n: number): Effect.Effect<string> =>
-      Effect.suspend(() => {
-        const found = lines[n]
-        if (found !== undefined) return Effect.succeed(found)
-        if (ended !== undefined) return Effect.die(`ended with ${ended.code} before line ${n}: ${stderr}`)
-        return Effect.andThen(changed, line(n))
-      })
-    const wait: Effect.Effect<Ended> = Effect.suspend(() =>
-      ended === undefined ? Effect.andThen(changed, wait) : Effect.succeed(ended)
-    )
-    return { child: child as ChildProcess, line, wait }
-  }
-)
-
-const run = (
-  home: string,
-  args: ReadonlyArray<string>,
-  options: { input?: string | Uint8Array | undefined; parent?: string | undefined } = {}
-) => Effect.scoped(Effect.flatMap(start(home, args, options.input ?? "", options.parent), ({ wait }) => wait))
-
-/** An endpoint as a process, ready when it has said so. */
-const listening = Effect.fnUntraced(function*(home: string, ...args: ReadonlyArray<string>) {
-  const endpoint = yield* start(home, ["listen", "--json", ...args], "")
-  return { ...endpoint, first: JSON.parse(yield* endpoint.line(0)) as Record<string, string> }
-})
-
-/** Everything but the directories that stay for the next endpoint. */
-const leftovers = (home: string) =>
-  contents(home).filter((name) => !/^(messaging-capabilities|claude-code-socks-\d+)$/.test(name))
+import { bin, leftovers, listening, root, run, start, variable } from "../utils/cli.ts"
+import { tempDirectory } from "../utils/tempHost.ts"
 
 describe("effect-messaging", () => {
   it.live("listen, send, ping and peers meet as separate processes", () =>
@@ -164,7 +82,7 @@ describe("effect-messaging", () => {
     Effect.gen(function*() {
       const home = yield* tempDirectory
       const script = "trap 'echo caught; exit 3' TERM; echo ready; while :; do sleep 0.05; done"
-      const endpoint = yield* start(home, ["listen", "--", "sh", "-c", script], "")
+      const endpoint = yield* start(home, ["listen", "--", "sh", "-c", script])
       const first = [yield* endpoint.line(0), yield* endpoint.line(1)]
       assert.include(first, "ready")
       endpoint.child.kill("SIGTERM")

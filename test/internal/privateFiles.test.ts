@@ -1,6 +1,7 @@
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Option } from "effect"
+import { Effect, FileSystem, Option } from "effect"
+import { systemError } from "effect/PlatformError"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { Host } from "../../src/Host.ts"
@@ -70,4 +71,42 @@ describe("privateFiles", () => {
       const directory = path.join(host.tmpdir, "a")
       assert.deepStrictEqual(yield* files.ensurePrivate(directory), [directory])
     })).pipe(Effect.provide(NodeFileSystem.layer)))
+
+  it.effect("names the root itself as what cannot be private, and what to do", () =>
+    withTempHost(Effect.fnUntraced(function*(host) {
+      // The root belongs to root, and everybody can read it.
+      const asRoot = { ...host, uid: Option.some(0) }
+      const files = yield* privateFiles.make.pipe(Effect.provideService(Host, asRoot))
+      assert.deepStrictEqual(
+        yield* Effect.flip(files.checkPrivate("/")),
+        new privateFiles.DirectoryNotPrivate({
+          path: "/",
+          problem: "open to others",
+          remedy: "mkdir -m 700 /NAME and use that"
+        })
+      )
+    })).pipe(Effect.provide(NodeFileSystem.layer)))
+
+  it.effect("ends at the root where nothing is there at all", () =>
+    withTempHost(Effect.fnUntraced(function*() {
+      const lstat = () => Effect.fail(systemError({ _tag: "NotFound", module: "FileSystem", method: "lstat" }))
+      const real = yield* FileSystem.FileSystem
+      const files = yield* privateFiles.make.pipe(
+        Effect.provideService(FileSystem.FileSystem, { ...real, lstat })
+      )
+      assert.deepStrictEqual(
+        yield* Effect.flip(files.ensurePrivate("/no/where")),
+        new privateFiles.FileFailed({ operation: "inspect", path: "/", code: "ENOENT" })
+      )
+    })).pipe(Effect.provide(NodeFileSystem.layer)))
+
+  it("names a failure by its errno, or by its kind where it has none", () => {
+    const error = (cause: unknown) => systemError({ _tag: "Busy", module: "FileSystem", method: "open", cause })
+    const failure = (cause: unknown) => privateFiles.failed("open", "/a")(error(cause))
+    assert.strictEqual(failure({ code: "EBUSY" }).message, "cannot open /a: EBUSY")
+    for (const cause of [undefined, {}, { code: 16 }, "EBUSY"]) {
+      assert.strictEqual(failure(cause).message, "cannot open /a: Busy")
+    }
+    assert.strictEqual(privateFiles.errnoOf(null), "UNKNOWN")
+  })
 })

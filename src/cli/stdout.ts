@@ -1,0 +1,139 @@
+/**
+ * Standard output, written whole and in order. A write ends when the system has taken it, so that whoever waits for it
+ * keeps no more in memory than one text, however slow the reader is.
+ */
+import * as CliOutput from "effect/cli/CliOutput"
+import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import { fstatSync } from "node:fs"
+import * as net from "node:net"
+import { errnoOf } from "../internal/privateFiles.ts"
+
+/** The reader has gone away: that is how `| head` says it has seen enough. */
+export class OutputClosed extends Data.TaggedError("OutputClosed") {}
+
+export class OutputFailed extends Data.TaggedError("OutputFailed")<{ readonly code: string }> {
+  override get message() {
+    return `cannot write to standard output: ${this.code}`
+  }
+}
+
+export type OutputError = OutputClosed | OutputFailed
+
+export interface StandardOutput {
+  readonly write: (text: string) => Effect.Effect<void, OutputError>
+  /**
+   * Fails when the reader has gone, where the system tells without being written to: over a socket, which is what Node
+   * gives its children. Of a pipe only the next write tells.
+   */
+  readonly closed: Effect.Effect<never, OutputClosed>
+  readonly isTerminal: boolean
+  /** Cells in a line of the terminal, at most `maxColumns`. */
+  readonly columns: () => number
+}
+
+/** Nothing is wider, on whatever terminal. */
+export const maxColumns = 100
+
+const isClosed = (code: string) => code === "EPIPE" || code === "ECONNRESET" || code === "ERR_STREAM_DESTROYED"
+
+const isSocket = (fd: number) => {
+  try {
+    return fstatSync(fd).isSocket()
+  } catch {
+    return false
+  }
+}
+
+/** Whether what arrives there is meant for standard input. */
+const isStandardInput = (fd: number) => isSocket(0) && fstatSync(0).ino === fstatSync(fd).ino
+
+const open = (): StandardOutput => {
+  const socket = isSocket(1) ? new net.Socket({ fd: 1, readable: true, writable: true }) : undefined
+  // Reading it must not keep the process; a write does until it is done.
+  socket?.unref()
+  const stream = socket ?? process.stdout
+  // Told by the write that failed as well.
+  stream.on("error", () => {})
+  return {
+    write: (text) =>
+      Effect.callback<void, OutputError>((resume) => {
+        stream.write(text, (error) => {
+          if (error === null || error === undefined) return resume(Effect.void)
+          const code = errnoOf(error)
+          resume(Effect.fail(isClosed(code) ? new OutputClosed() : new OutputFailed({ code })))
+        })
+      }),
+    closed: Effect.callback<never, OutputClosed>((resume) => {
+      if (socket === undefined || isStandardInput(1)) return
+      const onClosed = () => resume(Effect.fail(new OutputClosed()))
+      for (const event of ["end", "close"]) socket.once(event, onClosed)
+      socket.resume()
+    }),
+    isTerminal: process.stdout.isTTY === true,
+    columns: () => Math.min(process.stdout.columns || 80, maxColumns)
+  }
+}
+
+/** That of this process, opened when it is first needed. */
+export class Stdout extends Context.Reference<StandardOutput>("effect-messaging/cli/Stdout", {
+  defaultValue: open
+}) {}
+
+const write = (text: string) => Effect.flatMap(Stdout, (stdout) => stdout.write(text))
+
+export const printLines = (lines: ReadonlyArray<string>): Effect.Effect<void, OutputError> =>
+  lines.length === 0 ? Effect.void : write(`${lines.join("\n")}\n`)
+
+export const printLine = (line: string) => printLines([line])
+
+const codes = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, cyan: 36 } as const
+
+export type Paint = (colour: keyof typeof codes, text: string) => string
+
+/** Colours on a terminal, unless `NO_COLOR` is set; plain text elsewhere. */
+export const paint: Effect.Effect<Paint> = Effect.map(
+  TerminalCapabilities.TerminalCapabilities,
+  ({ canColor }) => (colour, text) => canColor ? `\u001B[${codes[colour]}m${text}\u001B[0m` : text
+)
+
+/** The first characters, as many as fit. */
+const fitting = (characters: ReadonlyArray<string>, cells: number): ReadonlyArray<string> => {
+  let left = cells
+  const end = characters.findIndex((character) => (left -= CliOutput.displayWidth(character)) < 0)
+  return end === -1 ? characters : characters.slice(0, end)
+}
+
+/** Cut to `width` cells in the middle, since paths differ at both ends. */
+export const truncateMiddle = (text: string, width: number): string => {
+  if (CliOutput.displayWidth(text) <= width) return text
+  const characters = [...text]
+  const head = fitting(characters, Math.ceil((width - 1) / 2))
+  const tail = fitting(characters.toReversed(), Math.floor((width - 1) / 2))
+  return [...head, "…", ...tail.toReversed()].join("")
+}
+
+const gap = 2
+
+/** Lines of aligned columns in at most `width` cells: the widest columns give way, cut in the middle. */
+export const table = (rows: ReadonlyArray<ReadonlyArray<string>>, width: number): ReadonlyArray<string> => {
+  const count = Math.max(0, ...rows.map((row) => row.length))
+  const widths = Array.from(
+    { length: count },
+    (_, column) => Math.max(0, ...rows.map((row) => CliOutput.displayWidth(row[column] ?? "")))
+  )
+  const total = () => widths.reduce((sum, each) => sum + each, 0) + gap * (count - 1)
+  while (total() > width) {
+    const widest = widths.indexOf(Math.max(...widths))
+    if ((widths[widest] ?? 0) <= 1) break
+    widths[widest] = (widths[widest] ?? 0) - 1
+  }
+  return rows.map((row) =>
+    row.map((cell, column) => {
+      const shown = truncateMiddle(cell, widths[column] ?? 0)
+      return shown + " ".repeat(Math.max(0, (widths[column] ?? 0) - CliOutput.displayWidth(shown)))
+    }).join(" ".repeat(gap)).trimEnd()
+  )
+}

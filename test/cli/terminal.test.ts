@@ -1,0 +1,164 @@
+/** What is only shown on a terminal: colours, tables, bars. `script` of util-linux provides the terminal. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import * as CliOutput from "effect/cli/CliOutput"
+import { spawnSync } from "node:child_process"
+import * as fs from "node:fs"
+import * as path from "node:path"
+import { stripVTControlCharacters } from "node:util"
+import { table, truncateMiddle } from "../../src/cli/stdout.ts"
+import { bin, listening, run, start } from "../utils/cli.ts"
+import { tempDirectory } from "../utils/tempHost.ts"
+
+const json = (line: string | undefined): Record<string, unknown> => JSON.parse(line ?? "null")
+
+const hasTerminal = spawnSync("script", ["-qec", "test -t 1", "/dev/null"], { stdio: "ignore" }).status === 0
+const itOnTerminal: typeof it.live = hasTerminal
+  ? it.live
+  : ((name: string) =>
+    it.live.skip(`${name} (skipped: no script(1) that makes a terminal)`, () => Effect.void)) as never
+
+const colours = { NO_COLOR: "", TERM: "xterm" }
+
+/** The command line on a terminal of 150 columns; `before` is run by the shell first. */
+const onTerminal = (line: string) =>
+  `exec script -qec "stty cols 150; '${process.execPath}' '${bin}' ${line}" /dev/null < /dev/null`
+
+/** What a terminal is told, without what it is told by. */
+const plain = (text: string) => stripVTControlCharacters(text).replaceAll("\r", "")
+
+const isWide = (line: string) => CliOutput.displayWidth(plain(line)) > 100
+
+describe("on a terminal", () => {
+  itOnTerminal("peers is a table of at most 100 columns, in colour", () =>
+    Effect.gen(function*() {
+      const home = yield* tempDirectory
+      const { first } = yield* listening(home, "--name", "n".repeat(200))
+      const shown = yield* run(home, [], { script: onTerminal("peers"), environment: colours })
+      assert.strictEqual(shown.code, 0)
+      assert.match(plain(shown.stdout[0] ?? ""), /^NAME +PID +SINCE +DIRECTORY +ADDRESS$/)
+      assert.include(shown.stdout[0], "\u001B[1mNAME")
+      assert.include(shown.stdout[1], "…")
+      assert.deepStrictEqual(shown.stdout.filter(isWide), [])
+      // Elsewhere the address is whole.
+      assert.include((yield* run(home, ["peers"], { environment: colours })).stdout[0], first["address"] ?? "?")
+    }))
+
+  itOnTerminal("NO_COLOR takes the colours, and nothing else", () =>
+    Effect.gen(function*() {
+      const home = yield* tempDirectory
+      const environment = { TERM: "xterm", NO_COLOR: "1" }
+      const checked = yield* run(home, [], { script: onTerminal("doctor"), environment })
+      assert.notInclude(checked.stdout.join("\n"), "\u001B")
+      const coloured = yield* run(home, [], { script: onTerminal("doctor"), environment: colours })
+      assert.include(coloured.stdout[0], "\u001B[32mok")
+      assert.deepStrictEqual(coloured.stdout.filter(isWide), [])
+    }))
+
+  itOnTerminal("doctor cuts a long remedy so that a shell still reads it as one line", () =>
+    Effect.gen(function*() {
+      const home = yield* tempDirectory
+      const deep = path.join(home, "d".repeat(120))
+      fs.mkdirSync(path.join(deep, "messaging-capabilities"), { recursive: true, mode: 0o755 })
+      const environment = { ...colours, NO_COLOR: "1", CLAUDE_CONFIG_DIR: deep }
+      const checked = yield* run(home, [], { script: onTerminal("doctor"), environment })
+      assert.deepStrictEqual(checked.stdout.filter(isWide), [])
+      const at = checked.stdout.findIndex((line) => line.startsWith("chmod 700"))
+      const remedy = plain(checked.stdout.slice(at, at + 2).join("\n"))
+      fs.chmodSync(deep, 0o700)
+      assert.strictEqual(spawnSync("sh", ["-c", remedy]).status, 0)
+      assert.strictEqual(fs.statSync(path.join(deep, "messaging-capabilities")).mode & 0o777, 0o700)
+    }))
+
+  itOnTerminal("send --lines shows how far it is, and clears it", () =>
+    Effect.gen(function*() {
+      const home = yield* tempDirectory
+      yield* listening(home, "--name", "me")
+      const file = path.join(home, "lines")
+      fs.writeFileSync(file, Array.from({ length: 15_000 }, (_, n) => `line ${n}`).join("\n"))
+      const script = onTerminal(`send --to me --lines --until handled < ${file}`)
+      const sent = yield* run(home, [], { script, environment: colours })
+      const shown = sent.stdout.join("\n")
+      assert.include(shown, "\r\u001B[K[#")
+      assert.match(shown, /\[#+ *\] \d+ lines, \d+ a second/)
+      assert.match(plain(sent.stdout.at(-1)?.split("\u001B[K").at(-1) ?? ""), /^handled 15000 lines/)
+      const elsewhere = yield* run(home, ["send", "--to", "me", "--lines"], { input: "a\nb\n", environment: colours })
+      assert.strictEqual(elsewhere.stderr, "")
+    }))
+
+  itOnTerminal("peers --watch draws who comes and goes, and how far away they are", () =>
+    Effect.gen(function*() {
+      const home = yield* tempDirectory
+      const watching = yield* start(home, [], { script: onTerminal("peers --watch"), environment: colours })
+      const shows = (pattern: RegExp): Effect.Effect<void> =>
+        Effect.suspend(() =>
+          pattern.test(plain(watching.lines.join("\n")))
+            ? Effect.void
+            : Effect.andThen(Effect.sleep(20), shows(pattern))
+        )
+      yield* shows(/^ROUND TRIP {2}NAME/m)
+      const peer = yield* listening(home, "--name", "worker")
+      yield* shows(/^\d+\.\d ms +worker +\d+/m)
+      yield* shows(/worker arrived at \d\d:\d\d:\d\d/)
+      peer.child.kill("SIGTERM")
+      yield* shows(/worker departed at \d\d:\d\d:\d\d/)
+      assert.deepStrictEqual(watching.lines.filter(isWide), [])
+    }))
+})
+
+describe("elsewhere", () => {
+  it.live("peers --watch prints a line for each arrival and departure", () =>
+    Effect.gen(function*() {
+      const home = yield* tempDirectory
+      const before = yield* listening(home, "--name", "before")
+      const watching = yield* start(home, ["peers", "--watch", "--json"])
+      const there = json(yield* watching.line(0))
+      assert.deepInclude(there, { event: "arrived", name: "before", address: before.first["address"] })
+      assert.isNumber(there["milliseconds"])
+      const peer = yield* listening(home, "--name", "worker")
+      assert.deepInclude(json(yield* watching.line(1)), { event: "arrived", name: "worker" })
+      peer.child.kill("SIGTERM")
+      assert.deepInclude(json(yield* watching.line(2)), { event: "departed", name: "worker", milliseconds: null })
+      // Without a word.
+      before.child.kill("SIGKILL")
+      assert.deepInclude(json(yield* watching.line(3)), { event: "departed", name: "before" })
+      watching.child.stdout.destroy()
+      assert.strictEqual((yield* watching.wait).code, 0)
+    }))
+
+  it.live.each(["", "listen", "send", "ask", "ping", "peers", "sweep", "doctor"])(
+    "help of %j has an example, and no line over 100 columns",
+    (command) =>
+      Effect.gen(function*() {
+        const shown = yield* run(yield* tempDirectory, [...command === "" ? [] : [command], "--help"])
+        assert.deepStrictEqual([shown.code, shown.stdout.filter(isWide)], [0, []])
+        assert.include(shown.stdout.join("\n"), `\n  ${"effect-messaging"} ${command}`)
+        assert.include(shown.stdout, "EXAMPLES")
+      })
+  )
+
+  it.live("completions are a script that bash accepts and completes with", () =>
+    Effect.gen(function*() {
+      const home = yield* tempDirectory
+      const printed = yield* run(home, ["--completions", "bash"])
+      const file = path.join(home, "completions")
+      fs.writeFileSync(file, printed.stdout.join("\n"))
+      const name = /complete .*-F (\S+)/.exec(printed.stdout.join("\n"))?.[1]
+      const script = `. ${file}; COMP_WORDS=(effect-messaging do); COMP_CWORD=1; COMP_LINE="effect-messaging do"; ` +
+        `COMP_POINT=\${#COMP_LINE}; ${name} effect-messaging do effect-messaging; echo "\${COMPREPLY[@]}"`
+      const completed = spawnSync("bash", ["-c", script], { encoding: "utf8" })
+      assert.strictEqual(completed.stdout.trim(), "doctor", completed.stderr)
+    }))
+})
+
+describe("table", () => {
+  it("cuts the widest columns in the middle until it fits", () => {
+    const lines = table([["A", "LONG"], ["short", "/a/path/that/is/much/too/long"]], 20)
+    assert.deepStrictEqual(lines, ["A      LONG", "short  /a/pat…o/long"])
+  })
+
+  it("counts cells, not characters", () => {
+    assert.strictEqual(truncateMiddle("ファイル名前", 7), "フ…前")
+    assert.isAtMost(CliOutput.displayWidth(truncateMiddle("ファイル名前", 7)), 7)
+  })
+})

@@ -1,0 +1,115 @@
+/**
+ * The command line as real processes, with directories of their own. It is bundled first, as it is published: that is
+ * what users run, and it starts several times as fast as the sources do.
+ */
+import { Effect } from "effect"
+import { spawn } from "node:child_process"
+import * as fs from "node:fs"
+import * as os from "node:os"
+import * as path from "node:path"
+import { fileURLToPath } from "node:url"
+import { afterAll } from "vitest"
+import { bundle } from "../../scripts/bundle.ts"
+import { contents } from "./tempHost.ts"
+
+export const root = fileURLToPath(new URL("../..", import.meta.url))
+const built = fs.mkdtempSync(path.join(os.tmpdir(), "em-cli-"))
+afterAll(() => fs.rmSync(built, { recursive: true, force: true }))
+await bundle(built)
+export const bin = path.join(built, "bin.js")
+export const variable = "CLAUDE_CODE_MESSAGING_SOCKET"
+
+export interface Ended {
+  readonly code: number | null
+  readonly stdout: ReadonlyArray<string>
+  readonly stderr: string
+}
+
+export interface Options {
+  /** Standard input; `open` leaves it to the test. Default: empty. */
+  readonly input?: string | Uint8Array | undefined
+  /** The environment variable of the parent. */
+  readonly parent?: string | undefined
+  readonly environment?: Readonly<Record<string, string>> | undefined
+  /** A script for the shell in which `"$0" "$@"` is the command line. Default: none, and no shell. */
+  readonly script?: string | undefined
+}
+
+const commandOf = (args: ReadonlyArray<string>, { script }: Options): [string, ReadonlyArray<string>] =>
+  script === undefined
+    ? [process.execPath, [bin, ...args]]
+    : ["/bin/sh", ["-c", script, process.execPath, bin, ...args]]
+
+/** A command line in a process of its own, whose directories are all below `home`. Killed with the scope. */
+export const start = Effect.fnUntraced(
+  function*(home: string, args: ReadonlyArray<string>, options: Options = {}) {
+    const { [variable]: _, XDG_RUNTIME_DIR: _1, ...inherited } = process.env
+    const child = yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        spawn(...commandOf(args, options), {
+          cwd: root,
+          env: {
+            ...inherited,
+            CLAUDE_CONFIG_DIR: home,
+            TMPDIR: home,
+            // Nothing that this user may not read, so that a missing command is missing and not forbidden.
+            PATH: "/usr/local/bin:/usr/bin:/bin",
+            NO_COLOR: "1",
+            ...(options.parent === undefined ? {} : { [variable]: options.parent }),
+            ...options.environment
+          }
+        })
+      ),
+      (child) => Effect.sync(() => child.kill("SIGKILL"))
+    )
+    const lines: Array<string> = []
+    let partial = ""
+    let stderr = ""
+    let wake: () => void = () => {}
+    let ended: Ended | undefined
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      const parts = (partial + text).split("\n")
+      partial = parts.pop() ?? ""
+      lines.push(...parts)
+      wake()
+    })
+    child.stderr.setEncoding("utf8").on("data", (text: string) => stderr += text)
+    child.once("close", (code) => {
+      ended = { code, stdout: lines, stderr }
+      wake()
+    })
+    // A command need not read it.
+    child.stdin.on("error", () => {})
+    if (options.input !== "open") child.stdin.end(options.input ?? "")
+    const changed = Effect.callback<void>((resume) => {
+      wake = () => resume(Effect.void)
+    })
+    const line = (n: number): Effect.Effect<string> =>
+      Effect.suspend(() => {
+        const found = lines[n]
+        if (found !== undefined) return Effect.succeed(found)
+        if (ended !== undefined) return Effect.die(`ended with ${ended.code} before line ${n}: ${stderr}`)
+        return Effect.andThen(changed, line(n))
+      })
+    const wait: Effect.Effect<Ended> = Effect.suspend(() =>
+      ended === undefined ? Effect.andThen(changed, wait) : Effect.succeed(ended)
+    )
+    return { child, line, lines, stderr: () => stderr, wait }
+  }
+)
+
+export const run = (
+  home: string,
+  args: ReadonlyArray<string>,
+  options: Options = {}
+) => Effect.scoped(Effect.flatMap(start(home, args, options), ({ wait }) => wait))
+
+/** An endpoint as a process, ready when it has said so. */
+export const listening = Effect.fnUntraced(function*(home: string, ...args: ReadonlyArray<string>) {
+  const endpoint = yield* start(home, ["listen", "--json", ...args])
+  return { ...endpoint, first: JSON.parse(yield* endpoint.line(0)) as Record<string, string> }
+})
+
+/** Everything but the directories that stay for the next endpoint. */
+export const leftovers = (home: string) =>
+  contents(home).filter((name) => !/^(messaging-capabilities|claude-code-socks-\d+)$/.test(name))
