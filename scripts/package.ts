@@ -7,7 +7,8 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from "node:os"
 import { delimiter, dirname, join } from "node:path"
 
-const allowed = /^(dist\/.+\.(js|d\.ts|map)|src\/.+\.ts|package\.json|README\.md|PROTOCOL\.md|CHANGELOG\.md|LICENSE)$/
+const allowed =
+  /^(dist\/.+\.(js|d\.ts|map)|dist\/cli\/THIRD-PARTY\.txt|src\/.+\.ts|package\.json|README\.md|PROTOCOL\.md|CHANGELOG\.md|LICENSE)$/
 
 const run = (
   command: string,
