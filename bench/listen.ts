@@ -38,6 +38,7 @@ const measure = async (name: string, bytesPerSecond: number, lines: number) => {
     listener.stdout.pause()
     setTimeout(() => listener.stdout.resume(), chunk.length / bytesPerSecond * 1_000)
   })
+  // oxlint-disable-next-line no-unmodified-loop-condition -- what arrives on standard output modifies it
   while (pid === 0) await new Promise((resolve) => setTimeout(resolve, 20))
   const before = memory(pid)
   const input = openSync(file, "r")
@@ -52,6 +53,7 @@ const measure = async (name: string, bytesPerSecond: number, lines: number) => {
   const seconds = (performance.now() - startedAt) / 1_000
   closeSync(input)
   const after = memory(pid)
+  // oxlint-disable-next-line no-unmodified-loop-condition -- as above
   while (printed < lines + 1) await new Promise((resolve) => setTimeout(resolve, 20))
   process.kill(pid, "SIGTERM")
   await new Promise((resolve) => listener.once("close", resolve))
