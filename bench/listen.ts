@@ -46,6 +46,7 @@ const measure = async (name: string, bytesPerSecond: number, lines: number) => {
     listener.stdout.pause()
     setTimeout(() => listener.stdout.resume(), chunk.length / bytesPerSecond * 1_000)
   })
+  // oxlint-disable-next-line no-unmodified-loop-condition -- what arrives on standard output modifies it
   while (pid === 0) await new Promise((resolve) => setTimeout(resolve, 20))
   const before = memory(pid)
   const workedBefore = worked(pid)
@@ -61,6 +62,7 @@ const measure = async (name: string, bytesPerSecond: number, lines: number) => {
   const seconds = (performance.now() - startedAt) / 1_000
   closeSync(input)
   const after = memory(pid)
+  // oxlint-disable-next-line no-unmodified-loop-condition -- as above
   while (printed < lines + 1) await new Promise((resolve) => setTimeout(resolve, 20))
   const micros = (worked(pid) - workedBefore) / lines * 1_000_000
   process.kill(pid, "SIGTERM")

@@ -1,35 +1,24 @@
 /**
  * Packs the library, installs the tarball into an empty project as a user would, and there type-checks and runs the
- * first example of the README. In an empty directory it installs the tarball with npm, and runs the command line. Fails when the tarball holds what it should not.
+ * first examples of the README, the program and the shell command. Fails when the tarball holds what it should not.
  */
 import { spawnSync } from "node:child_process"
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { delimiter, dirname, join } from "node:path"
 
 const allowed =
-  /^(dist\/.+\.(js|d\.ts|map)|dist\/cli\/THIRD-PARTY\.txt|src\/.+\.ts|package\.json|README\.md|PROTOCOL\.md|CHANGELOG\.md|LICENSE)$/
+  /^(dist\/.+\.(js|d\.ts|map)|src\/.+\.ts|package\.json|README\.md|PROTOCOL\.md|SECURITY\.md|CHANGELOG\.md|LICENSE|dist\/cli\/THIRD-PARTY\.txt)$/
 
-const run = (command: string, args: ReadonlyArray<string>, cwd = process.cwd()) => {
-  const { status, stderr, stdout } = spawnSync(command, args, { cwd, encoding: "utf8" })
+const run = (
+  command: string,
+  args: ReadonlyArray<string>,
+  cwd = process.cwd(),
+  env: NodeJS.ProcessEnv = process.env
+) => {
+  const { status, stderr, stdout } = spawnSync(command, args, { cwd, env, encoding: "utf8" })
   if (status !== 0) throw new Error(`${command} ${args.join(" ")} ended with ${status}\n${stdout}${stderr}`)
   return stdout
-}
-
-/** As a new user would: an empty directory, the tarball, and what npm makes of it. */
-const tryCommandLine = (tarball: string) => {
-  const empty = mkdtempSync(join(tmpdir(), "package-"))
-  try {
-    run("npm", ["install", "--no-audit", "--no-fund", tarball], empty)
-    const version = run("npx", ["effect-messaging", "--version"], empty)
-    if (!version.includes("effect-messaging")) throw new Error(`the command line printed ${JSON.stringify(version)}`)
-    // It has in it what it needs, so that whatever is installed beside it cannot change it.
-    const bin = join(empty, "node_modules", "effect-messaging", "dist", "cli", "bin.js")
-    for (const name of ["effect", "@effect"]) rmSync(join(empty, "node_modules", name), { recursive: true })
-    run(process.execPath, [bin, "peers"], empty)
-  } finally {
-    rmSync(empty, { recursive: true, force: true })
-  }
 }
 
 const project = mkdtempSync(join(tmpdir(), "package-"))
@@ -70,9 +59,24 @@ try {
   run(join(process.cwd(), "node_modules", ".bin", "tsc"), ["-p", "tsconfig.json"], project)
   const output = run(process.execPath, ["example.ts"], project)
   if (!output.includes("hello")) throw new Error(`the README's example printed ${JSON.stringify(output)}`)
-  tryCommandLine(join(project, packed.filename))
+  const shell = /### From a shell\n\n```sh\n([\s\S]*?)```/.exec(readFileSync("README.md", "utf8"))?.[1]
+  if (shell === undefined) throw new Error("README.md has no shell example")
+  // As npm links it, which installs nothing here.
+  mkdirSync(join(project, "node_modules", ".bin"))
+  symlinkSync("../effect-messaging/dist/cli/bin.js", join(project, "node_modules", ".bin", "effect-messaging"))
+  const env = {
+    PATH: [join(project, "node_modules", ".bin"), dirname(process.execPath), process.env["PATH"]].join(delimiter),
+    HOME: project,
+    TMPDIR: project
+  }
+  const help = run("effect-messaging", ["--help"], project, env)
+  if (!help.includes("listen")) throw new Error("the command line of the package does not run")
+  const received = run("sh", ["-c", shell], project, env)
+  if (!/ uds-1 text from unknown: tests passed$/m.test(received)) {
+    throw new Error(`the README's shell example printed ${JSON.stringify(received)}`)
+  }
   process.stdout.write(
-    `package: ${packed.files.length} files, ${packed.unpackedSize} bytes; the README's example ran\n`
+    `package: ${packed.files.length} files, ${packed.unpackedSize} bytes; the README's examples ran\n`
   )
 } finally {
   rmSync(project, { recursive: true, force: true })

@@ -57,14 +57,12 @@ const PIPE = "\\\\.\\pipe\\"
 const fail = (given: Option.Option<string>, problem: string): Result.Result<never, AddressError> =>
   Result.fail(new AddressError({ reason: new InvalidAddress({ given, problem }) }))
 
-/** Fails with `PathTooLong`, naming both numbers, before anything is touched. */
-export const checkLength = (socketPath: string, platform: NodeJS.Platform): Result.Result<void, AddressError> => {
-  const bytes = Buffer.byteLength(socketPath)
-  const maxBytes = maxPathBytes(platform)
-  return bytes <= maxBytes
-    ? Result.succeed(undefined)
-    : Result.fail(new AddressError({ reason: new PathTooLong({ path: socketPath, bytes, maxBytes }) }))
-}
+const pathTooLong = (socketPath: string, platform: NodeJS.Platform) =>
+  new PathTooLong({ path: socketPath, bytes: Buffer.byteLength(socketPath), maxBytes: maxPathBytes(platform) })
+
+/** The reason, with both numbers, when the path is longer than the platform takes. */
+export const tooLong = (socketPath: string, platform: NodeJS.Platform): PathTooLong | undefined =>
+  Buffer.byteLength(socketPath) > maxPathBytes(platform) ? pathTooLong(socketPath, platform) : undefined
 
 /**
  * Reads `uds:<path>`, an absolute path, or a Windows pipe. Fails with `InvalidAddress` for anything else, and with
@@ -87,7 +85,8 @@ export const parse = (
   if (isPipe ? socketPath.length === PIPE.length : !path.posix.isAbsolute(socketPath)) {
     return fail(Option.some(text), "is not absolute; give uds:<path> or a path that begins with /")
   }
-  return Result.map(checkLength(socketPath, platform), () => ({ socketPath }))
+  const reason = tooLong(socketPath, platform)
+  return reason === undefined ? Result.succeed({ socketPath }) : Result.fail(new AddressError({ reason }))
 }
 
 /** Whether a text is a peer's name rather than an address: it has neither a scheme nor a separator of paths. */
@@ -140,16 +139,12 @@ export const defaultPath = (
   }
   const at = (base: string, digits: number) =>
     path.posix.join(base, `${host.pid}-${nonce.slice(0, digits)}`, "messaging.sock")
-  const candidates = bases(host, namespace, runtimeDirectory)
-  for (const base of candidates) {
+  let shortest = ""
+  for (const base of bases(host, namespace, runtimeDirectory)) {
+    shortest = at(base, minNonceDigits)
+    if (tooLong(shortest, host.platform) !== undefined) continue
     const room = maxPathBytes(host.platform) - Buffer.byteLength(at(base, 0))
-    if (room >= minNonceDigits) {
-      return Result.succeed({ socketPath: at(base, Math.min(room, nonceDigits)), base: Option.some(base) })
-    }
+    return Result.succeed({ socketPath: at(base, Math.min(room, nonceDigits)), base: Option.some(base) })
   }
-  const shortest = at(candidates[candidates.length - 1] ?? host.tmpdir, minNonceDigits)
-  return Result.flatMap(
-    checkLength(shortest, host.platform),
-    () => fail(Option.some(shortest), "is too long for every base directory")
-  )
+  return Result.fail(new AddressError({ reason: pathTooLong(shortest, host.platform) }))
 }

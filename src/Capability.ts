@@ -141,9 +141,9 @@ export const make = Effect.gen(function*() {
   /** A private temporary file gets the name by `place`: readers see the whole file or none. */
   const write = Effect.fnUntraced(function*(file: string, bytes: Uint8Array, place: Place) {
     const temporary = leftovers.temporaryName(file, host.pid)
-    const noFollow = Option.isSome(host.uid)
     yield* Effect.scoped(Effect.gen(function*() {
-      const opened = yield* fs.open(temporary, { flag: "wx", mode: 0o600, noFollow })
+      // Exclusive, so that no link is followed.
+      const opened = yield* fs.open(temporary, { flag: "wx", mode: 0o600 })
       yield* Effect.onError(
         Effect.andThen(opened.writeAll(bytes), opened.sync),
         () => insist(Effect.as(fs.remove(temporary, { force: true }), true))

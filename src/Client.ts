@@ -17,6 +17,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
+import { Buffer } from "node:buffer"
 import * as crypto from "node:crypto"
 import { Capability, type CapabilityError } from "./Capability.ts"
 import * as Framing from "./Framing.ts"
@@ -122,6 +123,7 @@ class OwnRequest<A> implements Request {
   readonly messageId: string
   readonly message: Message.Message
   readonly frame: string
+  readonly bytes: number
   readonly until: Until
   readonly retryWhenFull: boolean
   readonly deadline: number
@@ -142,6 +144,7 @@ class OwnRequest<A> implements Request {
     this.messageId = messageId
     this.message = message
     this.frame = frame
+    this.bytes = Buffer.byteLength(frame)
     this.until = until
     this.retryWhenFull = retryWhenFull
     this.deadline = deadline

@@ -14,6 +14,7 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { Buffer, isAscii, isUtf8 } from "node:buffer"
 import { cleanse, explainNotJson, hasTooManyNodes } from "./internal/json.ts"
+import * as ownMemory from "./internal/ownMemory.ts"
 import { Limits, type Values } from "./Limits.ts"
 import * as Message from "./Message.ts"
 
@@ -111,8 +112,8 @@ const parse = (line: string, bytes: number, limits: FrameLimits, out: Array<Fram
 
 export const makeDecoder = (limits: FrameLimits): Decoder => {
   const maxBytes = limits.maxFrameBytes
-  // Half a frame: the first piece is kept where it lies, unless it is small; further pieces are gathered in a buffer of our own, so that
-  // a peer sending single bytes costs one buffer and not thousands of chunks.
+  // Half a frame: the first piece is kept where it lies, unless it is small; further pieces are gathered in a buffer of
+  // our own, so that a peer sending single bytes costs one buffer and not thousands of chunks.
   let held: Buffer = Buffer.alloc(0)
   let heldBytes = 0
   let gathering = false
@@ -120,24 +121,31 @@ export const makeDecoder = (limits: FrameLimits): Decoder => {
 
   const tooLarge = (bytesSeen: number) => new FramingError({ reason: new FrameTooLarge({ maxBytes, bytesSeen }) })
 
+  /** Behind what is held; the caller has checked the length. */
+  const append = (piece: Buffer): void => {
+    const needed = heldBytes + piece.length
+    if (!gathering || held.length < needed) {
+      const grown = Buffer.allocUnsafeSlow(Math.min(maxBytes, Math.max(65_536, 2 * needed)))
+      held.copy(grown, 0, 0, heldBytes)
+      held = grown
+      gathering = true
+    }
+    piece.copy(held, heldBytes)
+    heldBytes = needed
+  }
+
   const hold = (piece: Buffer): FramingError | undefined => {
     const needed = heldBytes + piece.length
     if (needed > maxBytes) return tooLarge(needed)
-    if (heldBytes === 0) {
+    if (heldBytes > 0) {
+      append(piece)
+    } else {
       // A small piece would keep the whole chunk it lies in.
-      held = piece.length <= smallPiece ? Buffer.from(piece) : piece
+      held = piece.length <= smallPiece ? ownMemory.copy(piece) : piece
+      heldBytes = piece.length
       gathering = false
       ordinal++
-    } else {
-      if (!gathering || held.length < needed) {
-        const grown = Buffer.allocUnsafeSlow(Math.min(maxBytes, Math.max(65_536, 2 * needed)))
-        held.copy(grown, 0, 0, heldBytes)
-        held = grown
-        gathering = true
-      }
-      piece.copy(held, heldBytes)
     }
-    heldBytes = needed
     return undefined
   }
 
@@ -146,15 +154,13 @@ export const makeDecoder = (limits: FrameLimits): Decoder => {
     if (bytes > maxBytes) return tooLarge(bytes)
     let frame: Buffer
     if (gathering) {
-      const problem = hold(head)
-      if (problem !== undefined) return problem
+      append(head)
       frame = held.subarray(0, bytes)
     } else {
-      frame = Buffer.concat([held.subarray(0, heldBytes), head], bytes)
+      frame = Buffer.concat([held, head], bytes)
     }
     held = Buffer.alloc(0)
     heldBytes = 0
-    gathering = false
     return isUtf8(frame) ? parse(frame.toString("utf8"), bytes, limits, out) : invalidFrame("not UTF-8")
   }
 

@@ -136,7 +136,6 @@ class StoredEntry implements Entry {
   private readonly receivedAtMillis: number
   readonly ordinal: number
   readonly #onOutcome: Received["onOutcome"]
-  #settled = false
   #replied = false
 
   constructor(ordinal: number, received: Received, receivedAtMillis: number) {
@@ -157,10 +156,8 @@ class StoredEntry implements Entry {
       return this.#onOutcome?.({ _tag: "Replied", data }) ?? false
     })
 
-  /** The end of its handling. A query that failed unanswered is answered by the failure. */
+  /** The end of its handling, told once. A query that failed unanswered is answered by the failure. */
   settle(succeeded: boolean): void {
-    if (this.#settled) return
-    this.#settled = true
     this.status = succeeded ? "processed" : "failed"
     this.#onOutcome?.(succeeded ? { _tag: "Handled" } : { _tag: "Failed", answered: this.#replied })
   }
@@ -312,7 +309,6 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
         )
         const attributes = { id: entry.id, type: entry.message.type }
         const handling = yield* trace.continued(handled, "Inbox.consume", entry.traceparent, attributes).pipe(
-          Effect.interruptible,
           Effect.forkChild({ startImmediately: true })
         )
         // Most handlers end at once; waiting for those would end the turn, and so the batch of their answers.

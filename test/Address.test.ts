@@ -56,9 +56,46 @@ describe("Address.parse", () => {
       )
     }
   )
+
+  it("takes a pipe of up to 256 bytes on Windows", () => {
+    const pipe = (bytes: number) => "\\\\.\\pipe\\".padEnd(bytes, "x")
+    assert.strictEqual(success(Address.parse(pipe(256), "win32")).socketPath, pipe(256))
+    assert.strictEqual(failure(Address.parse(pipe(257), "win32"))._tag, "PathTooLong")
+  })
+
+  it("tells in its error what the reason tells: the path, both numbers and the remedy", () => {
+    const text = `/${"x".repeat(107)}`
+    const result = Address.parse(text, "linux")
+    const message = Result.isFailure(result) ? result.failure.message : ""
+    assert.strictEqual(
+      message,
+      `socket path "${text}" is 108 bytes long, and this platform allows 107: choose a shorter directory`
+    )
+  })
+
+  it("begins with what was given, or with the word where that may be a secret", () => {
+    assert.match(failure(Address.parse("a.sock", "linux")).message, /^"a\.sock" is not absolute/)
+    assert.match(failure(Address.parse("/a#token=5ec2e7", "linux")).message, /^address holds a token/)
+  })
+})
+
+describe("Address.isName", () => {
+  it.each(["build", "a b", "2", "ü", "a.sock"])("takes %j for a name", (text) => {
+    assert.isTrue(Address.isName(text))
+  })
+
+  it.each(["", "/a", "a/b", "uds:a", "a\\b", "a#b", "a\n", "a\u0000b", "a:"])("takes %j for no name", (text) => {
+    assert.isFalse(Address.isName(text))
+  })
 })
 
 describe("Address.format", () => {
+  it("puts the scheme before a path and leaves a pipe as it is", () => {
+    assert.strictEqual(Address.format({ socketPath: "/run/a.sock" }), "uds:/run/a.sock")
+    assert.strictEqual(Address.format({ socketPath: "\\\\.\\pipe\\a" }), "\\\\.\\pipe\\a")
+    assert.strictEqual(Address.format({ socketPath: "/run/\\\\.\\pipe\\" }), "uds:/run/\\\\.\\pipe\\")
+  })
+
   it("gives what parse reads back", () => {
     for (const [socketPath, platform] of [["/run/a.sock", "linux"], ["\\\\.\\pipe\\a", "win32"]] as const) {
       assert.deepStrictEqual(success(Address.parse(Address.format({ socketPath }), platform)), { socketPath })
@@ -95,6 +132,37 @@ describe("Address.defaultPath", () => {
     assert.match(socketPath, /\/42-[0-9a-f]{16,31}\/messaging\.sock$/)
   })
 
+  it.each([[0, 32], [1, 31], [16, 16]] as const)("with %d bytes less than enough has %d digits", (missing, digits) => {
+    const fixed = "/claude-code-socks-1000/42-/messaging.sock".length
+    const tmpdir = `/${"x".repeat(107 - fixed - Address.nonceDigits - 1 + missing)}`
+    const { base, socketPath } = success(Address.defaultPath({ ...linux, tmpdir }, "claude-code", nonce, none))
+    assert.strictEqual(socketPath, `${tmpdir}/claude-code-socks-1000/42-${nonce.slice(0, digits)}/messaging.sock`)
+    assert.strictEqual(Buffer.byteLength(socketPath), 107)
+    assert.deepStrictEqual(base, Option.some(`${tmpdir}/claude-code-socks-1000`))
+  })
+
+  it("falls back to /tmp where 15 digits would fit, and from the runtime directory to the temporary one", () => {
+    const fixed = "/claude-code-socks-1000/42-/messaging.sock".length
+    const tmpdir = `/${"x".repeat(107 - fixed - 15 - 1)}`
+    const { base } = success(Address.defaultPath({ ...linux, tmpdir }, "claude-code", nonce, none))
+    assert.deepStrictEqual(base, Option.some("/tmp/claude-code-socks-1000"))
+    const runtime = Option.some(`/${"x".repeat(100)}`)
+    const second = success(Address.defaultPath(linux, "claude-code", nonce, runtime))
+    assert.deepStrictEqual(second.base, Option.some("/tmp/claude-code-socks-1000"))
+  })
+
+  it("falls back to the real name of /tmp on macOS", () => {
+    const host = { ...linux, platform: "darwin", tmpdir: `/${"x".repeat(60)}` } as const
+    const { base } = success(Address.defaultPath(host, "claude-code", nonce, none))
+    assert.deepStrictEqual(base, Option.some("/private/tmp/claude-code-socks-1000"))
+  })
+
+  it("counts as user 0 where the platform knows no users", () => {
+    const host = { ...linux, platform: "freebsd", uid: Option.none<number>() } as const
+    const { base } = success(Address.defaultPath(host, "claude-code", nonce, none))
+    assert.deepStrictEqual(base, Option.some("/tmp/claude-code-socks-0"))
+  })
+
   it("falls back to /tmp where 16 digits do not fit", () => {
     const host = { ...linux, tmpdir: `/${"x".repeat(60)}` }
     const { base, socketPath } = success(Address.defaultPath(host, "claude-code", nonce, none))
@@ -105,8 +173,11 @@ describe("Address.defaultPath", () => {
   it("fails with both numbers where nothing fits", () => {
     const host = { ...linux, platform: "darwin", pid: 1234567890 } as const
     const reason = failure(Address.defaultPath(host, "n".repeat(48), nonce, none))
-    assert.strictEqual(reason._tag, "PathTooLong")
-    assert.match(reason.message, /is 1\d\d bytes long, and this platform allows 103/)
+    const shortest = `/private/tmp/${"n".repeat(48)}-socks-1000/1234567890-${nonce.slice(0, 16)}/messaging.sock`
+    assert.deepStrictEqual(
+      reason,
+      new Address.PathTooLong({ path: shortest, bytes: Buffer.byteLength(shortest), maxBytes: 103 })
+    )
   })
 
   it("is a pipe on Windows, where no directory is needed", () => {

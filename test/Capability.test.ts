@@ -7,6 +7,7 @@ import * as fs from "node:fs"
 import * as path from "node:path"
 import * as Capability from "../src/Capability.ts"
 import { Host, type HostFacts } from "../src/Host.ts"
+import { Posix } from "../src/internal/posix.ts"
 import * as Namespace from "../src/Namespace.ts"
 import { contents, makeTempHost, tempDirectory, withTempHost } from "./utils/tempHost.ts"
 
@@ -93,6 +94,13 @@ describe("Capability", () => {
           ["cwd", host.cwd]
         ])
       })))
+
+    it.effect("leaves out a working directory that is not there any more", () =>
+      withTempHost(Effect.fnUntraced(function*(host) {
+        const capability = yield* Effect.provideService(Capability.make, Host, { ...host, cwd: "" })
+        assert.isTrue(Option.isNone((yield* capability.publish(socketPath)).cwd))
+        assert.notProperty(stored(file(host)), "cwd")
+      })).pipe(Effect.scoped, Effect.provide(NodeFileSystem.layer)))
 
     it.effect("leaves out a name that was not given", () =>
       withCapability(Effect.fnUntraced(function*({ capability, host }) {
@@ -224,9 +232,31 @@ describe("Capability", () => {
 
     it.effect("finds nothing where no directory is", () =>
       withCapability(Effect.fnUntraced(function*({ capability, host }) {
-        assert.deepStrictEqual(yield* Effect.flip(capability.lookup(socketPath)), notFound(socketPath))
+        const error = yield* Effect.flip(capability.lookup(socketPath))
+        assert.deepStrictEqual(error, notFound(socketPath))
+        assert.strictEqual(error.message, `no capability for ${socketPath}`)
         assert.deepStrictEqual(contents(host.homedir), [])
       })))
+
+    it.effect.each(["EIO", "EACCES", "EMFILE"])(
+      "tells that it could not look: %s",
+      (code) =>
+        withCapability(Effect.fnUntraced(function*({ capability, host }) {
+          yield* capability.publish(socketPath)
+          const path = file(host)
+          const broken = yield* Effect.provideService(Capability.make, Posix, {
+            openUntrusted: () => Effect.fail(new Capability.FileFailed({ operation: "open", path, code })),
+            removeEmptyDirectory: () => Effect.void
+          })
+          assert.deepStrictEqual(
+            yield* Effect.flip(broken.lookup(socketPath)),
+            new Capability.CapabilityError({
+              reason: new Capability.FileFailed({ operation: "open", path, code })
+            })
+          )
+          assert.deepStrictEqual(yield* broken.list, [])
+        }))
+    )
 
     it.effect("finds nothing for a path that was not published", () =>
       withCapability(Effect.fnUntraced(function*({ capability }) {

@@ -22,6 +22,8 @@ import {
 
 const withLimits = (overrides: Partial<typeof defaults>) => Effect.provideService(Limits, { ...defaults, ...overrides })
 
+const isOpen = ({ session }: { readonly session: Fiber.Fiber<unknown> }) => session.pollUnsafe() === undefined
+
 const dataOf = (entries: ReadonlyArray<Inbox.Entry>) => entries.map(({ message }) => message.data)
 
 /** Handles what arrives until the test ends; what its handler does wrong is not logged. */
@@ -370,6 +372,35 @@ describe("Connection, protocol 2", () => {
         )
         assert.isAtMost(written.join("").length, 1000 + 2 * 200)
       }).pipe(withLimits({ maxUnreadBytes: 1000 })))
+
+    it.effect("is cut above an equal share once all together leave maxTotalUnreadBytes, and no other", () =>
+      Effect.gen(function*() {
+        const { stop, through } = stoppable([])
+        const { connect, inbox } = yield* makeEndpoint()
+        const [much, little, reader] = [yield* connect({ through }), yield* connect({ through }), yield* connect()]
+        for (const [n, { peer }] of [much, little, reader].entries()) {
+          yield* shake(peer, { from: `/run/${n}.sock` })
+          yield* peer.write(query("a") + query("b") + query("c"))
+          yield* lines(peer, 3)
+        }
+        stop()
+        const entries = yield* inbox.drain
+        const reply = (n: number, size: number) =>
+          Effect.andThen(entries[n]?.reply("x".repeat(size)) ?? Effect.die("no entry"), Effect.yieldNow)
+        yield* reply(0, 3_000)
+        yield* reply(3, 100)
+        yield* reply(1, 1_500)
+        assert.deepStrictEqual([isOpen(much), isOpen(little)], [true, true])
+        // 4,000 are reached; a share is 1,000.
+        yield* reply(4, 100)
+        yield* reply(6, 3_000)
+        yield* entries[2]?.reply("x") ?? Effect.die("no entry")
+        // What the first left counts no more.
+        yield* reply(5, 100)
+        yield* Effect.repeat(Effect.yieldNow, { times: 20 })
+        assert.deepStrictEqual([much, little, reader].map(isOpen), [false, true, true])
+        assert.strictEqual((yield* lines(reader.peer, 1))[0]?.length, answer("x".repeat(3_000), "a").length)
+      }).pipe(withLimits({ maxTotalUnreadBytes: 4_000, maxPeers: 4 })))
 
     it.effect("does not keep others from their answers", () =>
       Effect.gen(function*() {

@@ -3,7 +3,7 @@ import { Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
 import type { Progress } from "../src/internal/peerPool.ts"
 import * as Limits from "../src/Limits.ts"
-import { error, makeEndpoint, ping, pong, serve, text } from "./utils/memoryPeer.ts"
+import { ack, error, makeEndpoint, ping, pong, serve, text } from "./utils/memoryPeer.ts"
 import { auth, greet, serveProven2 } from "./utils/protocol2.ts"
 
 type Endpoint = Effect.Success<ReturnType<typeof makeEndpoint>>
@@ -161,6 +161,29 @@ describe("Connection", () => {
         yield* peer.write(`{"type":"ping","meta":{"messageId":"a"}}\n`)
         yield* peer.line
         assert.deepStrictEqual([...new Set(marks)], ["heard"])
+      }))
+  })
+
+  describe("more than one piece at once", () => {
+    const many = Array.from({ length: 300 }, (_, n) => text(`${n}`.padStart(100)))
+
+    it.effect("is judged in order", () =>
+      Effect.gen(function*() {
+        const { inbox, peer } = yield* serve()
+        yield* Effect.forkScoped(peer.write(many.join("")))
+        for (let n = 1; n <= many.length; n++) assert.strictEqual(yield* peer.line, ack(n))
+        const stored = yield* inbox.drain
+        assert.deepStrictEqual(stored.map(({ message }) => Number(message.data)), many.map((_, n) => n))
+      }))
+
+    it.effect("is judged up to the first bad frame and not behind it", () =>
+      Effect.gen(function*() {
+        const { inbox, peer } = yield* serve()
+        yield* Effect.forkScoped(peer.write([...many.slice(0, 200), "bad\n", ...many.slice(200)].join("")))
+        for (let n = 1; n <= 200; n++) assert.strictEqual(yield* peer.line, ack(n))
+        assert.strictEqual(yield* peer.line, error("invalid frame"))
+        yield* peer.hangUp
+        assert.strictEqual((yield* inbox.size).entries, 200)
       }))
   })
 })

@@ -89,6 +89,48 @@ describe("Framing.decode", () => {
       assert.deepStrictEqual(failure, new Framing.InvalidFrame({ problem: "not UTF-8" }))
     }))
 
+  it.effect.each([
+    { name: "a line over the limit", before: frameOf(65_537), tag: "FrameTooLarge" },
+    { name: "a line that is not JSON", before: "nonsense", tag: "InvalidFrame" },
+    { name: "a line at the limit, which passes", before: frameOf(65_536), tag: undefined },
+    { name: "blank lines, which are skipped", before: "\n \t\r", tag: undefined }
+  ])(
+    "judges lines in order where a later one of the chunk is not UTF-8: $name",
+    ({ before, tag }) =>
+      Effect.gen(function*() {
+        const chunk = Buffer.concat([bytesOf(`${text("a")}\n${before}\n${text("b")}\n`), Buffer.of(0xff, 0x0a)])
+        const { failure, seen } = yield* decodeAll([chunk])
+        const read = seen.map(({ data = "" }) => data.length > 1 ? "long" : data)
+        if (tag === undefined) {
+          assert.deepStrictEqual(read, before.length > 10 ? ["a", "long", "b"] : ["a", "b"])
+          assert.deepStrictEqual(failure, new Framing.InvalidFrame({ problem: "not UTF-8" }))
+          return
+        }
+        assert.deepStrictEqual(read, ["a"])
+        assert.strictEqual(failure?._tag, tag)
+        if (failure?._tag === "FrameTooLarge") assert.strictEqual(failure.bytesSeen, 65_537)
+        else assert.deepInclude(failure, { problem: "not JSON" })
+      })
+  )
+
+  it.effect("refuses invalid UTF-8 wherever a chunk edge cuts its frame", () =>
+    Effect.gen(function*() {
+      const good = bytesOf(`${text("ä")}\n`)
+      const bad = Buffer.concat([
+        good,
+        bytesOf("{\"type\":\"text\",\"data\":\""),
+        Buffer.of(0xc3, 0x28),
+        bytesOf("\"}\n")
+      ])
+      for (let at = good.length; at < bad.length; at++) {
+        for (const offsets of [[at], [good.length + 1, at]]) {
+          const { failure, seen } = yield* decodeAll(cut(bad, offsets))
+          assert.deepStrictEqual(seen, [message("ä")])
+          assert.deepStrictEqual(failure, new Framing.InvalidFrame({ problem: "not UTF-8" }))
+        }
+      }
+    }))
+
   it.effect("joins a character that a chunk edge cuts", () =>
     Effect.gen(function*() {
       const bytes = bytesOf(`${text("a😀b")}\n`)
@@ -194,6 +236,14 @@ describe("Framing.decode", () => {
       )
     }).pipe(Effect.provide(Limits.layer({ maxFrameBytes: 20 }))))
 
+  it.effect("tells the limit and what was seen, or what the frame is not", () =>
+    Effect.gen(function*() {
+      const long = yield* decodeAll([bytesOf(`${frameOf(65_537)}\n`)])
+      assert.strictEqual(long.failure?.message, "frame of 65537 bytes or more exceeds the limit of 65536 bytes")
+      const wrong = yield* Effect.flip(Stream.runDrain(Framing.decode(Stream.succeed(bytesOf("null\n")))))
+      assert.strictEqual(wrong.message, "frame is not an object")
+    }))
+
   it.effect("quotes nothing of a bad frame in its error", () =>
     Effect.gen(function*() {
       const token = "0123456789abcdef".repeat(4)
@@ -212,6 +262,37 @@ describe("Framing.makeDecoder", () => {
       if (i > 0) piece[0] = 0
     }
     assert.deepStrictEqual(out.map(({ value }) => value), [{ type: "text", data: "gathered" }])
+  })
+
+  it("keeps half a frame of any length where pieces of it come one by one", () => {
+    const limits = { ...Limits.defaults, maxFrameBytes: 1_000_000 }
+    const whole = Buffer.from(`${text("0123456789".repeat(99_990))}\n`)
+    const pieces = (size: number) =>
+      Array.from({ length: Math.ceil(whole.length / size) }, (_, i) => whole.subarray(i * size, (i + 1) * size))
+    for (const size of [1_000, 40_000, 300_000, 600_000]) {
+      const decoder = Framing.makeDecoder(limits)
+      const out: Array<Framing.Frame> = []
+      // Twice, since the buffer of the first frame is not that of the second.
+      for (const piece of [...pieces(size), ...pieces(size)]) assert.isUndefined(decoder.push(piece, out))
+      const frame = { value: JSON.parse(whole.toString()) as unknown, bytes: whole.length - 1 }
+      assert.deepStrictEqual(out.map(({ bytes, value }) => ({ value, bytes })), [frame, frame], `pieces of ${size}`)
+    }
+  })
+
+  it("counts what it holds before it takes more", () => {
+    const decoder = Framing.makeDecoder({ ...Limits.defaults, maxFrameBytes: 10 })
+    const out: Array<Framing.Frame> = []
+    assert.isUndefined(decoder.push(bytesOf("{    "), out))
+    assert.isUndefined(decoder.push(bytesOf("    }"), out))
+    assert.isUndefined(decoder.push(bytesOf("\n12345"), out))
+    assert.deepStrictEqual(out.map(({ bytes }) => bytes), [10])
+    assert.isUndefined(decoder.push(bytesOf("678"), out))
+    const tooLarge = (bytesSeen: number) => new Framing.FrameTooLarge({ maxBytes: 10, bytesSeen })
+    assert.deepStrictEqual(decoder.push(bytesOf("901"), out)?.reason, tooLarge(11))
+    const other = Framing.makeDecoder({ ...Limits.defaults, maxFrameBytes: 10 })
+    assert.isUndefined(other.push(bytesOf("1"), out))
+    assert.isUndefined(other.push(bytesOf("2"), out))
+    assert.deepStrictEqual(other.push(bytesOf("3456789012\n"), out)?.reason, tooLarge(12))
   })
 
   it("numbers half frames, so that a new one is told from an old one", () => {
@@ -269,12 +350,75 @@ describe("Framing.encode", () => {
     assert.include(Result.isFailure(encoded) ? encoded.failure.message : "", "holds too many objects")
   })
 
-  it.effect("refuses what does not fit the schema", () =>
-    Effect.gen(function*() {
-      // What a caller without types can pass.
-      const error = yield* Effect.flip(encodeAll([{ type: "shout" } as unknown as Message]))
-      assert.strictEqual(error.reason._tag, "InvalidMessage")
-    }))
+  it.each([
+    { type: "shout" },
+    { data: "a" },
+    { type: "text", data: 1 },
+    { type: "text", data: null },
+    { type: "text", from: 1 },
+    { type: "text", ts: new Date(0) },
+    { type: "text", meta: null },
+    { type: "text", meta: [] },
+    { type: "text", meta: "a" },
+    null
+  ])("refuses what does not fit the schema: %j", (given) => {
+    // What a caller without types can pass.
+    const encoded = Framing.encodeFrame(given as unknown as Message, Limits.defaults)
+    assert.match(
+      Result.isFailure(encoded) ? encoded.failure.message : "",
+      given === null
+        ? /^message cannot be sent: one of its properties throws/
+        : /^message cannot be sent: it does not fit the message schema \(type, data, from, ts, meta\)$/
+    )
+  })
+
+  it("refuses a property that throws, without repeating what it throws", () => {
+    const meta = Object.defineProperty({}, "secret", {
+      enumerable: true,
+      get: () => {
+        throw new Error("5ec2e7")
+      }
+    })
+    const encoded = Framing.encodeFrame({ type: "text", meta }, Limits.defaults)
+    assert.strictEqual(
+      Result.isFailure(encoded) ? encoded.failure.message : "",
+      "message cannot be sent: one of its properties throws when it is read"
+    )
+  })
+
+  it("counts the nesting of meta from the frame itself: 64 deep passes, 65 does not", () => {
+    const meta = (depth: number): {} => depth === 0 ? {} : { a: meta(depth - 1) }
+    assert.isTrue(Result.isSuccess(Framing.encodeFrame({ type: "text", meta: meta(62) }, Limits.defaults)))
+    const encoded = Framing.encodeFrame({ type: "text", meta: meta(63) }, Limits.defaults)
+    assert.include(Result.isFailure(encoded) ? encoded.failure.message : "", "is nested too deep")
+  })
+
+  it("passes a frame at the limit, its LF not counted", () => {
+    const limit = (maxFrameBytes: number) => Framing.encodeFrame(message("ä"), { ...Limits.defaults, maxFrameBytes })
+    const bytes = Buffer.byteLength(text("ä"))
+    assert.deepStrictEqual(limit(bytes), Result.succeed(`${text("ä")}\n`))
+    assert.isTrue(Result.isFailure(limit(bytes - 1)))
+  })
+
+  it("adds the protocol's part of meta, which wins, and the sender where the message states none", () => {
+    const encode = (message: Message, envelope?: {}) =>
+      JSON.parse(Result.getOrThrow(Framing.encodeFrame(message, Limits.defaults, envelope, "/own"))) as unknown
+    const meta = { a: 1, messageId: "mine" }
+    assert.deepStrictEqual(encode({ type: "text", meta }, { messageId: "m" }), {
+      type: "text",
+      from: "/own",
+      meta: { a: 1, messageId: "m" }
+    })
+    assert.deepStrictEqual(encode({ type: "text" }, { messageId: "m" }), {
+      type: "text",
+      from: "/own",
+      meta: { messageId: "m" }
+    })
+    assert.deepStrictEqual(encode({ type: "text", meta }), { type: "text", from: "/own", meta })
+    assert.deepStrictEqual(encode({ type: "text", from: "/stated" }), { type: "text", from: "/stated" })
+    assert.deepStrictEqual(encode({ type: "ping" }), { type: "ping" })
+    assert.deepStrictEqual(encode({ type: "ping", from: "/stated" }), { type: "ping", from: "/stated" })
+  })
 
   it.effect("refuses a message over the limit, after those before it", () =>
     Effect.gen(function*() {
@@ -288,6 +432,17 @@ describe("Framing.encode", () => {
         new Framing.FrameTooLarge({ maxBytes: 65_536, bytesSeen: text("").length + 65_536 })
       )
       assert.strictEqual(Buffer.concat(seen).toString(), `${text("a")}\n`)
+    }))
+
+  it.effect("gives no chunk where no message comes before the bad one", () =>
+    Effect.gen(function*() {
+      const chunks: Array<Uint8Array> = []
+      const bad = { type: "text", meta: { n: Number.NaN } } as Message
+      yield* Framing.encode(Stream.fromIterable([bad, message("a")])).pipe(
+        Stream.runForEach((chunk) => Effect.sync(() => chunks.push(chunk))),
+        Effect.flip
+      )
+      assert.deepStrictEqual(chunks, [])
     }))
 
   it.effect("keeps the order of a batch", () =>

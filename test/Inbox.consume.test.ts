@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Latch, References, Result } from "effect"
+import { Cause, Deferred, Effect, Fiber, Latch, Logger, References, Result } from "effect"
 import * as Inbox from "../src/Inbox.ts"
 import * as Limits from "../src/Limits.ts"
 import * as Message from "../src/Message.ts"
@@ -73,6 +73,16 @@ describe("Inbox.consume", () => {
         })
       ))
 
+    it.effect("leaves a query unanswered where the handler has no text for it", () =>
+      withInbox((inbox) =>
+        Effect.gen(function*() {
+          const { outcomes } = receive(inbox, Message.query("a"))
+          yield* consuming(inbox, () => Effect.void)
+          yield* emptied(inbox)
+          assert.deepStrictEqual(outcomes, [{ _tag: "Handled" }])
+        })
+      ))
+
     it.effect("ignores the handler's value for other messages", () =>
       withInbox((inbox) =>
         Effect.gen(function*() {
@@ -98,6 +108,24 @@ describe("Inbox.consume", () => {
   })
 
   describe("failure", () => {
+    it.effect("is logged with the entry's id; a success is not", () => {
+      const logged: Array<string> = []
+      const logger = Logger.make(({ cause, logLevel, message }) => {
+        logged.push(`${logLevel} ${String(message)}: ${Cause.pretty(cause)}`)
+      })
+      return withInbox((inbox) =>
+        Effect.gen(function*() {
+          yield* offer(inbox, "good", "bad", "good")
+          const handler = ({ message }: Inbox.Entry) => message.data === "bad" ? Effect.fail("no room") : Effect.void
+          const loop = yield* Effect.forkChild(inbox.consume(handler))
+          yield* emptied(inbox)
+          yield* Fiber.interrupt(loop)
+          assert.lengthOf(logged, 1)
+          assert.match(logged.join(), /^Warn the handler of uds-2 failed(,.*)?: .*no room/)
+        })
+      ).pipe(Effect.provide(Logger.layer([logger])))
+    })
+
     it.effect.each<{ readonly what: string; readonly handler: Inbox.Handler<string, never> }>([
       { what: "fails", handler: () => Effect.fail("no") },
       { what: "dies", handler: () => Effect.die("no") },
@@ -192,13 +220,10 @@ describe("Inbox.consume", () => {
       withInbox((inbox) =>
         Effect.gen(function*() {
           const { entry, outcomes } = receive(inbox, Message.text("a"))
-          const ended = yield* Deferred.make<void>()
           let loop: Fiber.Fiber<unknown> | undefined
-          loop = yield* consuming(
-            inbox,
-            () => Effect.andThen(Deferred.await(ended), Effect.sync(() => loop?.interruptUnsafe()))
-          )
-          yield* Deferred.succeed(ended, undefined)
+          // Begins at the end of this turn, and ends in the same step in which it interrupts the loop.
+          loop = yield* consuming(inbox, () => Effect.sync(() => loop?.interruptUnsafe()))
+          assert.strictEqual(entry.status, "waiting")
           yield* Fiber.await(loop)
           assert.strictEqual(entry.status, "processed")
           assert.deepStrictEqual(outcomes, [{ _tag: "Handled" }])
@@ -254,6 +279,24 @@ describe("Inbox.consume", () => {
           assert.strictEqual(most, 4)
           assert.deepStrictEqual(began, data)
           assert.sameMembers(ended, data)
+        })
+      ))
+
+    it.effect("keeps all its handlers where one entry wakes several that wait", () =>
+      withInbox((inbox) =>
+        Effect.gen(function*() {
+          let running = 0
+          const both = yield* Deferred.make<void>()
+          yield* consuming(inbox, ({ message }) =>
+            Effect.suspend(() => {
+              if (message.data === "alone") return Effect.void
+              return ++running === 2 ? Effect.asVoid(Deferred.succeed(both, undefined)) : Effect.never
+            }), { concurrency: 2 })
+          yield* offer(inbox, "alone")
+          yield* emptied(inbox)
+          yield* offer(inbox, "one", "other")
+          yield* Deferred.await(both)
+          yield* Effect.repeat(inbox.size, { until: ({ entries }) => entries === 1 })
         })
       ))
 

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Array as Arr, DateTime, Effect, Fiber, Result, Stream } from "effect"
+import { Array as Arr, DateTime, Effect, Exit, Fiber, Metric, Result, Scheduler, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as Inbox from "../src/Inbox.ts"
 import * as Limits from "../src/Limits.ts"
@@ -7,6 +7,9 @@ import * as Message from "../src/Message.ts"
 
 const message = (data: string) => Message.text(data)
 const dataOf = (entries: ReadonlyArray<Inbox.Entry>) => entries.map((entry) => entry.message.data)
+
+/** All that was due in this turn of the event loop has happened. */
+const turn = Effect.promise(() => new Promise<void>((resolve) => setImmediate(resolve)))
 
 /** A test with an inbox of its own. */
 const withInbox = <A, E>(
@@ -45,6 +48,7 @@ describe("Inbox", () => {
         yield* inbox.offer(message("b"))
         const full = yield* Effect.flip(inbox.offer(message("c")))
         assert.deepStrictEqual(full, new Inbox.InboxFull({ limit: "maxInboxEntries", value: 2 }))
+        assert.strictEqual(full.message, "inbox full: maxInboxEntries is 2")
         yield* inbox.take
         assert.strictEqual((yield* inbox.offer(message("d"))).id, "uds-3")
         assert.deepStrictEqual(dataOf(yield* inbox.drain), ["b", "d"])
@@ -65,6 +69,44 @@ describe("Inbox", () => {
         )
         assert.isTrue(Result.isSuccess(inbox.offerUnsafe(received(40), 0)))
         assert.deepStrictEqual(yield* inbox.size, { entries: 2, bytes: 100 })
+      })))
+
+  it.effect("keeps who sent a message: this process itself, or whom the connection names", () =>
+    withInbox({}, (inbox) =>
+      Effect.gen(function*() {
+        const own = yield* inbox.offer(message("a"))
+        assert.deepStrictEqual(own.sender, { address: undefined, verified: true })
+        assert.isUndefined(own.traceparent)
+        const received = Result.getOrThrow(inbox.offerUnsafe({
+          message: message("b"),
+          sender: { address: "/b.sock", verified: false },
+          bytes: 7,
+          traceparent: "00-1"
+        }, 5))
+        assert.deepStrictEqual(received.sender, { address: "/b.sock", verified: false })
+        assert.deepStrictEqual([received.bytes, received.traceparent], [7, "00-1"])
+        assert.strictEqual(received.receivedAt.epochMilliseconds, 5)
+      })))
+
+  it.effect("has nobody to tell of an answer where nobody waits for one", () =>
+    withInbox({}, (inbox) =>
+      Effect.gen(function*() {
+        const query = yield* inbox.offer(Message.query("a"))
+        assert.isFalse(yield* query.reply("b"))
+        const told: Array<Inbox.Outcome> = []
+        const asked = (message: Message.Message) =>
+          Result.getOrThrow(inbox.offerUnsafe({
+            message,
+            sender: { address: undefined, verified: false },
+            bytes: 1,
+            onOutcome: (outcome) => told.push(outcome) > 0
+          }, 0))
+        const text = asked(message("a"))
+        assert.isFalse(yield* text.reply("b"))
+        const waitedFor = asked(Message.query("a"))
+        assert.isTrue(yield* waitedFor.reply("b"))
+        assert.isFalse(yield* waitedFor.reply("c"))
+        assert.deepStrictEqual(told, [{ _tag: "Replied", data: "b" }])
       })))
 
   it.effect("refuses an own message that no socket could have brought", () =>
@@ -90,6 +132,38 @@ describe("Inbox", () => {
         yield* inbox.offer(message("a"))
         assert.strictEqual((yield* Fiber.join(reader)).message.data, "a")
       })))
+
+  it.effect("lets a reader wait without work, also when what arrived was taken in the same turn", () =>
+    Effect.gen(function*() {
+      let tasks = 0
+      class Counting extends Scheduler.MixedScheduler {
+        override makeDispatcher() {
+          const dispatcher = super.makeDispatcher()
+          const scheduleTask = dispatcher.scheduleTask.bind(dispatcher)
+          dispatcher.scheduleTask = (task, priority) => {
+            tasks++
+            scheduleTask(task, priority)
+          }
+          return dispatcher
+        }
+      }
+      const reading = withInbox({}, (inbox) =>
+        Effect.gen(function*() {
+          yield* inbox.offer(message("a"))
+          assert.lengthOf(yield* inbox.drain, 1)
+          yield* turn
+          const reader = yield* Effect.forkChild(inbox.take, { startImmediately: true })
+          const consumer = yield* Effect.forkChild(inbox.consume(() => Effect.void), { startImmediately: true })
+          yield* turn
+          const before = tasks
+          for (let i = 0; i < 20; i++) yield* turn
+          assert.isAtMost(tasks - before, 20)
+          yield* inbox.offer(message("b"))
+          assert.strictEqual((yield* Fiber.join(reader)).message.data, "b")
+          yield* Fiber.interrupt(consumer)
+        }))
+      yield* Effect.provideService(reading, Scheduler.Scheduler, new Counting())
+    }))
 
   it.effect("gives each entry to one of several waiting readers", () =>
     withInbox({}, (inbox) =>
@@ -142,6 +216,44 @@ describe("Inbox", () => {
         for (const watcher of watchers) assert.deepStrictEqual(dataOf(yield* Fiber.join(watcher)), ["a", "b"])
         assert.strictEqual((yield* inbox.size).entries, 2)
       })))
+
+  it.effect("ends arrivals when the inbox does, and leaves nothing behind for a subscriber that has left", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const inbox = yield* Inbox.make.pipe(Scope.provide(scope), Effect.provide(Limits.layer({ maxInboxEntries: 2 })))
+      const leaver = yield* Effect.forkChild(Stream.runCollect(inbox.arrivals), { startImmediately: true })
+      yield* Fiber.interrupt(leaver)
+      const watchers = yield* Effect.replicateEffect(
+        Effect.forkChild(Stream.runCollect(inbox.arrivals), { startImmediately: true }),
+        2
+      )
+      yield* inbox.offer(message("a"))
+      yield* Scope.close(scope, Exit.void)
+      for (const watcher of watchers) assert.deepStrictEqual(dataOf(yield* Fiber.join(watcher)), ["a"])
+    }))
+
+  it.effect("tells the metrics how many entries and bytes it holds", () =>
+    withInbox({}, (inbox) =>
+      Effect.gen(function*() {
+        const held = Effect.gen(function*() {
+          // Told at the end of the turn.
+          yield* turn
+          const gauges = (yield* Metric.snapshot).filter(({ id }) => id.startsWith("effect_messaging_inbox"))
+          return Object.fromEntries(gauges.map(({ id, state }) => [id, (state as { readonly value: number }).value]))
+        })
+        for (const data of ["a", "b", "c"]) yield* inbox.offer(message(data))
+        assert.deepStrictEqual(yield* held, { effect_messaging_inbox_bytes: 78, effect_messaging_inbox_entries: 3 })
+        yield* inbox.take
+        assert.deepStrictEqual(yield* held, { effect_messaging_inbox_bytes: 52, effect_messaging_inbox_entries: 2 })
+        const loop = yield* Effect.forkChild(inbox.consume(() => Effect.never), { startImmediately: true })
+        yield* inbox.offer(message("d"))
+        assert.deepStrictEqual(yield* held, { effect_messaging_inbox_bytes: 78, effect_messaging_inbox_entries: 3 })
+        yield* Fiber.interrupt(loop)
+        const handling = yield* Effect.forkChild(inbox.consume(() => Effect.void), { startImmediately: true })
+        yield* Effect.repeat(inbox.size, { until: ({ entries }) => entries === 0 })
+        assert.deepStrictEqual(yield* held, { effect_messaging_inbox_bytes: 0, effect_messaging_inbox_entries: 0 })
+        yield* Fiber.interrupt(handling)
+      })).pipe(Effect.provideService(Metric.MetricRegistry, new Map())))
 
   it.effect("keeps at most maxInboxEntries arrivals for a subscriber that falls behind: the newest", () =>
     withInbox({ maxInboxEntries: 4 }, (inbox) =>

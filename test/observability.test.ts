@@ -42,6 +42,7 @@ describe("tracing", () => {
       assert.strictEqual(ask.traceId, outer.traceId)
       assert.strictEqual(consume.traceId, outer.traceId)
       assert.strictEqual(Option.getOrThrow(consume.parent).spanId, ask.spanId)
+      assert.deepStrictEqual(Object.fromEntries(consume.attributes), { id: "uds-1", type: "query" })
     }).pipe(Effect.scoped, Effect.provide(Layers.memoryNetwork), Effect.withTracer(tracer))
   })
 

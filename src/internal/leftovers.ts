@@ -14,6 +14,16 @@ export const pidOfTemporary = (name: string): number | undefined => {
   return found === undefined ? undefined : Number(found)
 }
 
+/**
+ * A name for binding, other than `taken`: it is in use for a moment, in a private directory, and never longer than the
+ * final one may be, which has `room` bytes.
+ */
+export const stagingName = (room: number, taken: string): string => {
+  const digits = crypto.randomBytes(4).toString("hex")
+  const name = room > digits.length ? `.${digits}` : digits.slice(0, Math.max(1, room))
+  return name === taken ? stagingName(room, taken) : name
+}
+
 /** A socket before it has its name; shorter where the path leaves no room, and then not told from others. */
 export const isStagingName = (name: string): boolean => /^\.[0-9a-f]{8}$/.test(name)
 

@@ -7,8 +7,8 @@
  */
 import * as Effect from "effect/Effect"
 import * as Socket from "effect/socket/Socket"
-import { Buffer } from "node:buffer"
 import type * as Net from "node:net"
+import * as ownMemory from "./ownMemory.ts"
 
 type Chunks = [Uint8Array, ...Array<Uint8Array>]
 type Resume = (result: Effect.Effect<Chunks, Socket.SocketError>) => void
@@ -24,14 +24,15 @@ const released = Effect.fail(aborted)
  * A shorter text (`StreamBase::WriteString`) is first tried from the stack, without memory of its own.
  */
 const bytesOf = (chunk: string | Uint8Array) =>
-  typeof chunk === "string" && chunk.length > 16_384 / 3 ? Buffer.from(chunk) : chunk
+  typeof chunk === "string" && chunk.length > 16_384 / 3 ? ownMemory.encode(chunk) : chunk
 
 /** Must be called in the tick in which `conn` was made, so that no event is missed. The socket is left paused. */
 export const fromNetSocket = (conn: Net.Socket): Socket.Socket => {
-  // Written by the event handlers, emptied by `pull`. While nobody pulls, the connection is paused after one chunk.
-  let chunks: Array<Uint8Array> = []
+  // Written by the event handlers. While nobody pulls, the connection is paused and all that has arrived is in its own
+  // buffer: once that holds a piece, Node stops reading.
   let end: Socket.SocketError | undefined
   let waiter: Resume | undefined
+  const maxPieceBytes = conn.readableHighWaterMark
 
   const settle = (error: Socket.SocketError) => {
     end ??= error
@@ -40,30 +41,29 @@ export const fromNetSocket = (conn: Net.Socket): Socket.Socket => {
     resume?.(Effect.fail(end))
   }
   conn.on("data", (chunk: Uint8Array) => {
-    const resume = waiter
-    if (resume === undefined) {
-      chunks.push(chunk)
-      conn.pause()
-      return
+    let rest = chunk
+    for (let resume = waiter; resume !== undefined && rest.length > 0; resume = waiter) {
+      waiter = undefined
+      const piece = rest.subarray(0, maxPieceBytes)
+      rest = rest.subarray(maxPieceBytes)
+      resume(Effect.succeed([piece]))
     }
-    waiter = undefined
-    resume(Effect.succeed([chunk]))
-    // Unless it has been asked for more meanwhile.
-    if (waiter === undefined) conn.pause()
+    // It has been asked for more meanwhile.
+    if (waiter !== undefined) return
+    conn.pause()
+    // A small rest would keep the whole chunk it lies in, beside the one that Node then still reads.
+    if (rest.length > 0) conn.unshift(rest.length < maxPieceBytes ? ownMemory.copy(rest) : rest)
   })
   conn.on("end", () => settle(closed))
   conn.on("error", () => settle(aborted))
   conn.on("close", () => settle(closed))
 
   const pull = Effect.callback<Chunks, Socket.SocketError>((resume) => {
-    const [first, ...rest] = chunks
-    if (first !== undefined) {
-      chunks = []
-      return resume(Effect.succeed([first, ...rest]))
-    }
     if (end !== undefined) return resume(Effect.fail(end))
     waiter = resume
-    if (conn.isPaused()) conn.resume()
+    // No more than a piece, so that Node does not read ahead of the rest. Comes as `data` there and then.
+    if (conn.readableLength > 0) conn.read(Math.min(maxPieceBytes, conn.readableLength))
+    else if (conn.isPaused()) conn.resume()
     return Effect.sync(() => {
       if (waiter === resume) waiter = undefined
     })
@@ -94,7 +94,8 @@ export const fromNetSocket = (conn: Net.Socket): Socket.Socket => {
         return Effect.void
       }
       if (!conn.writable) return Effect.fail(gone)
-      return conn.write(bytesOf(chunk)) ? Effect.void : drained
+      // Of a chunk above the high water mark `write` says false, also when the system has taken all of it.
+      return conn.write(bytesOf(chunk)) || (conn.writable && conn.writableLength === 0) ? Effect.void : drained
     })
 
   return Socket.make({

@@ -7,6 +7,7 @@ import * as Latch from "effect/Latch"
 import * as Semaphore from "effect/Semaphore"
 import type * as Socket from "effect/socket/Socket"
 import { Buffer } from "node:buffer"
+import * as ownMemory from "./ownMemory.ts"
 
 /** Bytes that all the peers of an endpoint have left unread. Written by their outboxes. */
 export interface Unread {
@@ -28,7 +29,7 @@ export interface Outbox {
   readonly wake: () => void
   /** Flushes whenever woken. */
   readonly run: Effect.Effect<never, Socket.SocketError>
-  /** The connection has ended, and what was not written with it. */
+  /** The connection ends, and what was not written with it; what is pushed from now on is dropped. */
   readonly dispose: () => void
 }
 
@@ -50,6 +51,7 @@ export const make = (
   const writing = Semaphore.makeUnsafe(1)
   const woken = Latch.makeUnsafe(false)
   let isWaking = false
+  let isDisposed = false
 
   /** The text of the next write: all of it, or of much as many pieces as one write may have. */
   const next = (): string => {
@@ -73,7 +75,7 @@ export const make = (
     if (pending.length === 0) return Effect.void
     const text = next()
     // Of a long text that waits for its peer, only the bytes are kept that the socket keeps as well.
-    const writing = write(text.length > longText ? Buffer.from(text) : text)
+    const writing = write(text.length > longText ? ownMemory.encode(text, writtenBytes) : text)
     return Effect.flatMap(writing, () => {
       total.bytes -= writtenBytes
       writtenBytes = 0
@@ -84,6 +86,7 @@ export const make = (
 
   return {
     push: (text) => {
+      if (isDisposed) return
       const bytes = Buffer.byteLength(text)
       pending.push(text)
       pendingBytes += bytes
@@ -104,6 +107,7 @@ export const make = (
         woken.openUnsafe()
       })
     },
+    // Without a turn of the event loop between two flushes: what is pushed in it would not meet a blocked outbox.
     run: Effect.forever(
       Effect.flatMap(woken.await, () => {
         woken.closeUnsafe()
@@ -112,6 +116,7 @@ export const make = (
       { disableYield: true }
     ),
     dispose: () => {
+      isDisposed = true
       total.bytes -= pendingBytes + writtenBytes
       pending = []
       pendingBytes = writtenBytes = 0

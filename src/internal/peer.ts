@@ -50,8 +50,6 @@ const fail = (reason: MessagingError["reason"]) => new MessagingError({ reason }
 const backOff = Schedule.jittered(Schedule.min([Schedule.exponential(10), Schedule.spaced(400)]))
 
 const isLost = ({ reason }: MessagingError) => reason._tag === "ConnectionLost"
-/** The peer was there and is not any more: what it had stored is lost with it, or not. */
-const isGone = ({ reason }: MessagingError) => reason._tag === "PeerNotFound" || reason._tag === "PeerUnreachable"
 
 const inOrder = (requests: Iterable<Request>) => [...requests].sort((a, b) => a.ordinal - b.ordinal)
 
@@ -89,7 +87,7 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
 
   const handOver = (to: Link, request: Request) => {
     inFlight.set(request.messageId, request)
-    inFlightBytes += request.frame.length
+    inFlightBytes += request.bytes
     isUsed = true
     to.submit(request, carried)
   }
@@ -97,7 +95,7 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
   /** Hands over what there is room for. */
   const proceed = () => {
     for (let request = next(); request !== undefined; request = next()) {
-      if (link === undefined || !hasRoom(link, request.frame.length)) return
+      if (link === undefined || !hasRoom(link, request.bytes)) return
       waiting.remove(request)
       patient.remove(request)
       handOver(link, request)
@@ -108,7 +106,7 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
 
   const add = (request: Request) => {
     const isFirst = !isFull && waiting.size() + patient.size() === 0
-    if (isFirst && link !== undefined && hasRoom(link, request.frame.length)) return handOver(link, request)
+    if (isFirst && link !== undefined && hasRoom(link, request.bytes)) return handOver(link, request)
     queueOf(request).push(request)
     proceed()
   }
@@ -121,7 +119,7 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
       full.delete(request)
       return false
     }
-    inFlightBytes -= request.frame.length
+    inFlightBytes -= request.bytes
     return true
   }
 
@@ -133,12 +131,16 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
     for (const request of all) queueOf(request).push(request)
   }
 
-  /** The inbox is asked again when it said so, and a little later, so that not all its senders ask at once. */
+  /**
+   * The inbox is asked again when it said so, and a little later, so that not all its senders ask at once; but a peer has
+   * no say over those that ask after `sendTimeout`.
+   */
   const waitForRoom = (retryAfter: Duration.Duration) => {
     if (isFull) return
     isFull = true
+    const wait = Duration.min(retryAfter, limits.sendTimeout)
     fork(Random.next.pipe(
-      Effect.flatMap((jitter) => Effect.sleep(Duration.times(retryAfter, 1 + jitter / 4))),
+      Effect.flatMap((jitter) => Effect.sleep(Duration.times(wait, 1 + jitter / 4))),
       Effect.andThen(Effect.sync(() => {
         isFull = false
         putBack(full)
@@ -187,7 +189,7 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
         request.fail(fail(new ConnectionLost({ socketPath, mayBeStored: true })))
       } else {
         again.push(request)
-        onRetry()
+        if (end._tag !== "Distrusted") onRetry()
       }
     }
     putBack(again)
@@ -238,8 +240,8 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
     const made = yield* connect
     const end = yield* carry(made)
     if (end === undefined) return
-    if (end._tag === "Distrusted") return yield* end.error
     recall(end, made.isRepeatable)
+    if (end._tag === "Distrusted") return yield* end.error
     if (!hasAnswered) return yield* fail(new ConnectionLost({ socketPath, mayBeStored: true }))
   }))
 
@@ -255,7 +257,8 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
       onEnd()
       if (error !== undefined) {
         failAll((mayBeStored) =>
-          mayBeStored && isGone(error) ? fail(new ConnectionLost({ socketPath, mayBeStored })) : error
+          // Whatever keeps it from being asked again, an earlier connection may have brought it there.
+          mayBeStored ? fail(new ConnectionLost({ socketPath, mayBeStored })) : error
         )
       }
       return Effect.void

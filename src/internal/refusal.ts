@@ -30,9 +30,11 @@ const reasonOf = (
         : Option.none()
       return new InboxFull({ socketPath, retryAfter })
     }
-    case Message.errorTexts.failed:
-      return new HandlerFailed({ socketPath })
     default: {
+      // Only protocol 2 names the request of a handler; to protocol 1 it is a text like any other.
+      if (text === Message.errorTexts.failed && (meta["messageId"] ?? meta["inReplyTo"]) !== undefined) {
+        return new HandlerFailed({ socketPath })
+      }
       // Before it is cut, or a part of the token would be left.
       const safe = text.replaceAll(Redacted.value(token), "<redacted>")
       return new Rejected({ socketPath, text: remoteText(safe, limits.maxRemoteErrorBytes) })

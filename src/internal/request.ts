@@ -21,6 +21,8 @@ export interface Request {
   readonly message: Message
   /** The message as a frame of protocol 2. */
   readonly frame: string
+  /** Bytes of `frame`, which count against `maxInFlightBytes`. */
+  readonly bytes: number
   readonly until: Until
   /** Whether a full inbox is asked again, when it says, within the deadline. */
   readonly retryWhenFull: boolean

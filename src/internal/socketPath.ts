@@ -11,10 +11,9 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { Buffer } from "node:buffer"
-import * as crypto from "node:crypto"
 import type * as net from "node:net"
 import * as path from "node:path"
-import { checkLength, maxPathBytes, type PathTooLong } from "../Address.ts"
+import { maxPathBytes, tooLong } from "../Address.ts"
 import { Host } from "../Host.ts"
 import { Limits } from "../Limits.ts"
 import {
@@ -28,7 +27,7 @@ import {
 import { insist } from "./insist.ts"
 import { Interposer, type Interposition } from "./interposer.ts"
 import { keep, type Standing } from "./keeper.ts"
-import { isStagingName } from "./leftovers.ts"
+import { isStagingName, stagingName } from "./leftovers.ts"
 import * as metrics from "./metrics.ts"
 import { withPathLock } from "./pathLock.ts"
 import { Posix } from "./posix.ts"
@@ -57,13 +56,6 @@ export interface SocketPaths {
   readonly sweepStaging: (directory: string) => Effect.Effect<void>
 }
 
-/** The reason when the path is longer than the platform takes. */
-export const tooLong = (socketPath: string, platform: NodeJS.Platform): PathTooLong | undefined =>
-  Result.match(checkLength(socketPath, platform), {
-    onSuccess: () => undefined,
-    onFailure: ({ reason }) => reason._tag === "PathTooLong" ? reason : undefined
-  })
-
 const sameInode = (a: FileSystem.File.Info, b: FileSystem.File.Info) =>
   a.dev === b.dev && Option.isSome(a.ino) && Option.contains(b.ino, a.ino.value)
 
@@ -89,13 +81,6 @@ export const bind = (beforeCall: Interposition["beforeCall"], server: net.Server
       server.listen({ path, backlog }, () => resume(Effect.void))
     })
   )
-
-/** A name for binding: it is in use for a moment, in a private directory, and never longer than the final one may be. */
-const stagingName = (room: number, taken: string): string => {
-  const digits = crypto.randomBytes(4).toString("hex")
-  const name = room > digits.length ? `.${digits}` : digits.slice(0, Math.max(1, room))
-  return name === taken ? stagingName(room, taken) : name
-}
 
 /** Milliseconds in which a socket that was bound listens, many times over. */
 const stagingPatience = 100

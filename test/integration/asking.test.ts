@@ -7,7 +7,7 @@ import * as Layers from "../../src/Layers.ts"
 import * as Message from "../../src/Message.ts"
 import { MessagingError, NotSupported } from "../../src/MessagingError.ts"
 import { askingSuite } from "../suites/asking.ts"
-import { endpointsOf, nodeNetwork } from "../utils/endpoints.ts"
+import { endpointsOf, handling, makeDialler, nodeNetwork } from "../utils/endpoints.ts"
 import { withTempHost } from "../utils/tempHost.ts"
 
 askingSuite("real sockets", {
@@ -31,6 +31,23 @@ describe("a peer whose capability file names no protocol", () => {
         const reason = new NotSupported({ socketPath: bob.socketPath, what: "answers" })
         assert.deepStrictEqual(error, new MessagingError({ reason }))
         assert.deepStrictEqual((yield* bob.inbox.drain).map(({ message }) => message.data), ["hello"])
+      })
+    ))
+})
+
+describe("more questions at once than the inbox has room for", () => {
+  it.live("10,000 each get their own answer where they can wait, over one connection", () =>
+    withTempHost(() =>
+      Effect.gen(function*() {
+        const [alice, bob] = [yield* makeDialler(nodeNetwork), yield* endpointsOf(Layers.layer)()]
+        yield* handling(bob, ({ message }) => Effect.succeed(`to ${message.data}`))
+        const questions = Array.from({ length: 10_000 }, (_, n) => `question ${n}`)
+        const options = { timeout: "1 hour", retryWhenFull: true } as const
+        const answers = yield* Effect.forEach(questions, (question) => alice.ask(bob.socketPath, question, options), {
+          concurrency: "unbounded"
+        })
+        assert.deepStrictEqual(answers, questions.map((question) => `to ${question}`))
+        assert.deepStrictEqual([alice.dials(), yield* bob.inbox.drain], [1, []])
       })
     ))
 })

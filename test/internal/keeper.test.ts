@@ -1,8 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Logger, Metric } from "effect"
+import { Duration, Effect, Logger, Metric, Queue } from "effect"
 import { TestClock } from "effect/testing"
+import * as fs from "node:fs"
+import * as path from "node:path"
 import { keep, type Standing } from "../../src/internal/keeper.ts"
 import * as metrics from "../../src/internal/metrics.ts"
+import { tick } from "../utils/resources.ts"
+import { tempDirectory } from "../utils/tempHost.ts"
 
 /** A keeper of a name in a directory that cannot be watched, so that only the clock makes it look. */
 const kept = Effect.gen(function*() {
@@ -95,4 +99,41 @@ describe("keeper", () => {
       yield* TestClock.adjust("80 seconds")
       assert.strictEqual(state.published, 1)
     }))
+
+  describe("where the directory can be watched", () => {
+    /** A keeper of `name` in a directory of its own, whose looks are told one by one; its clock stands still. */
+    const watched = Effect.gen(function*() {
+      const directory = yield* tempDirectory
+      const looks = yield* Queue.unbounded<void>()
+      yield* keep({
+        what: "capability",
+        file: path.join(directory, "name"),
+        interval: Duration.hours(1),
+        meter: yield* metrics.make,
+        look: Effect.as(Queue.offer(looks, undefined), "own"),
+        publish: Effect.void
+      }).pipe(Effect.forkScoped({ startImmediately: true }))
+      return { directory, looks }
+    })
+
+    it.effect("looks when the file changes, and not when another does", () =>
+      Effect.gen(function*() {
+        const { directory, looks } = yield* watched
+        fs.writeFileSync(path.join(directory, "other"), "")
+        yield* Effect.replicateEffect(tick, 50)
+        assert.strictEqual(yield* Queue.size(looks), 0)
+        for (let change = 0; change < 3; change++) {
+          fs.writeFileSync(path.join(directory, "name"), String(change))
+          yield* Queue.take(looks)
+        }
+      }))
+
+    it.effect("keeps no process alive, and leaves no watch behind", () =>
+      Effect.gen(function*() {
+        const watches = () => process.getActiveResourcesInfo().filter((name) => name.startsWith("FSEvent")).length
+        const before = watches()
+        yield* Effect.scoped(Effect.andThen(watched, Effect.sync(() => assert.strictEqual(watches(), before))))
+        assert.strictEqual(watches(), before)
+      }))
+  })
 })

@@ -130,4 +130,68 @@ describe("outbox", () => {
       outbox.wake()
       assert.strictEqual(yield* Effect.flip(outbox.run), gone)
     }))
+
+  it.effect("gives the socket no more than a piece of what waits, in order", () =>
+    Effect.gen(function*() {
+      const { taking, write, writes } = yield* makeWriter
+      const outbox = outboxes.make(write)
+      yield* taking.close
+      const texts = Array.from({ length: 10 }, (_, n) => String(n).repeat(10_000))
+      for (const text of texts) outbox.push(text)
+      const flushing = yield* fork(outbox.flush)
+      assert.deepStrictEqual(writes, [texts.slice(0, 4).join("")])
+      assert.strictEqual(outbox.size(), 60_000)
+      assert.strictEqual(outbox.unread(), 100_000)
+      yield* taking.open
+      yield* Fiber.join(flushing)
+      assert.strictEqual(writes.join(""), texts.join(""))
+      assert.strictEqual(writes.length, 3)
+      assert.strictEqual(outbox.unread(), 0)
+    }))
+
+  it.effect("counts what all outboxes together have not passed on", () =>
+    Effect.gen(function*() {
+      const { taking, write } = yield* makeWriter
+      const total = { bytes: 0 }
+      const [one, other] = [outboxes.make(write, total), outboxes.make(write, total)]
+      yield* taking.close
+      one.push("aé")
+      other.push("bb")
+      const flushing = yield* fork(one.flush)
+      assert.strictEqual(total.bytes, 5)
+      yield* taking.open
+      yield* Fiber.join(flushing)
+      assert.strictEqual(total.bytes, 2)
+    }))
+
+  it.effect("counts nothing and takes nothing once it is disposed of, also when a write returns later", () =>
+    Effect.gen(function*() {
+      const { taking, write, writes } = yield* makeWriter
+      const total = { bytes: 0 }
+      const outbox = outboxes.make(write, total)
+      yield* taking.close
+      outbox.push("a")
+      const flushing = yield* fork(outbox.flush)
+      outbox.push("b")
+      outbox.dispose()
+      outbox.push("c")
+      assert.deepStrictEqual([total.bytes, outbox.unread()], [0, 0])
+      yield* taking.open
+      yield* Fiber.join(flushing)
+      assert.deepStrictEqual(writes, ["a"])
+      assert.strictEqual(total.bytes, 0)
+    }))
+
+  it.effect("is blocked within the turn in which much is pushed, also just after a flush", () =>
+    Effect.gen(function*() {
+      const { taking, write } = yield* makeWriter
+      const outbox = outboxes.make(write)
+      yield* Effect.forkScoped(outbox.run, { startImmediately: true })
+      outbox.push("a".repeat(40_000))
+      outbox.wake()
+      yield* taking.close
+      outbox.push("b".repeat(40_000))
+      outbox.wake()
+      assert.isTrue(outbox.isBlocked())
+    }))
 })

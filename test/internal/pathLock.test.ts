@@ -5,6 +5,7 @@ import * as net from "node:net"
 import * as path from "node:path"
 import { lockName, withPathLock } from "../../src/internal/pathLock.ts"
 import { ListenFailed } from "../../src/Transport.ts"
+import { tick } from "../utils/resources.ts"
 import { contents, tempDirectory } from "../utils/tempHost.ts"
 
 const here = { platform: process.platform, uid: Option.some(0) }
@@ -91,5 +92,45 @@ describe("pathLock", () => {
       const waiting = yield* Effect.forkChild(Effect.flip(withPathLock(socketPath, inode, here)(Effect.void)))
       const shown = lockName(socketPath, inode, here).replace("\0", "@")
       assert.deepStrictEqual(yield* drive(waiting), new ListenFailed({ path: shown, code: "EADDRINUSE" }))
+    }))
+
+  it.effect("is asked for again after 5 ms, not before and not much later", () =>
+    Effect.gen(function*() {
+      const lock = withPathLock(path.join(yield* tempDirectory, "sock"), inode, here)
+      const [held, letGo] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+      const holder = yield* Effect.forkScoped(
+        lock(Effect.andThen(Deferred.succeed(held, undefined), Deferred.await(letGo)))
+      )
+      yield* Deferred.await(held)
+      const waiting = yield* Effect.forkChild(lock(Effect.succeed("mine")))
+      const turns = Effect.replicateEffect(tick, 10)
+      yield* turns
+      yield* Deferred.succeed(letGo, undefined)
+      yield* Fiber.join(holder)
+      yield* TestClock.adjust(4)
+      yield* turns
+      assert.isUndefined(waiting.pollUnsafe())
+      yield* TestClock.adjust(1)
+      assert.strictEqual(yield* Fiber.join(waiting), "mine")
+    }))
+
+  it.effect("is not asked for again where it cannot be had", () =>
+    Effect.gen(function*() {
+      const socketPath = path.join(yield* tempDirectory, "missing", "sock")
+      // The clock stands still, so whoever waits for it never ends.
+      const error = yield* Effect.flip(withPathLock(socketPath, inode, darwin)(Effect.void))
+      assert.strictEqual(error.path, `${socketPath}.lock`)
+      assert.notStrictEqual(error.code, "EADDRINUSE")
+    }))
+
+  it.live("keeps nobody who connects to it", () =>
+    Effect.gen(function*() {
+      const socketPath = path.join(yield* tempDirectory, "sock")
+      yield* withPathLock(socketPath, inode, here)(Effect.callback<void>((resume) => {
+        const conn = net.createConnection(lockName(socketPath, inode, here))
+        conn.on("error", () => {})
+        conn.once("close", () => resume(Effect.void))
+        conn.resume()
+      }))
     }))
 })

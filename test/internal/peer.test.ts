@@ -261,7 +261,7 @@ describe("a peer that cannot be reached", () => {
       }))
   }
 
-  check("fails what it had sent with any other reason as it is", () =>
+  check("fails what it had sent in doubt whatever the reason, and the rest with it", () =>
     Effect.gen(function*() {
       let isGone = false
       const connect = Effect.suspend(() => isGone ? Effect.fail(fail(unauthorized)) : Effect.void)
@@ -270,8 +270,9 @@ describe("a peer that cannot be reached", () => {
       yield* settle
       isGone = true
       connection().end(Lost)
+      const late = ask("b")
       yield* TestClock.adjust(100)
-      assert.deepStrictEqual(ends, [failed(unauthorized)])
+      assert.deepStrictEqual([ends, late.ends], [[lost(true)], [failed(unauthorized)]])
     }))
 
   check("is tried again after 10 ms, then ever later up to 400 ms, while somebody waits", () =>

@@ -205,6 +205,18 @@ describe("a full inbox", () => {
       assert.deepStrictEqual(a.ends, [answered("a")])
     }))
 
+  check("does not hold back for longer than a call may take, whatever it says", () =>
+    Effect.gen(function*() {
+      const { ask, connection } = yield* makeScripted()
+      ask("a", { retryWhenFull: true })
+      yield* settle
+      connection().refuse("a", full(1e12))
+      yield* TestClock.adjust("4999 millis")
+      assert.deepStrictEqual(connection().handed, ["a"])
+      yield* TestClock.adjust("1252 millis")
+      assert.deepStrictEqual(connection().handed, ["a", "a"])
+    }))
+
   check("is not asked by what can wait, while the others pass", () =>
     Effect.gen(function*() {
       const { ask, connection } = yield* makeScripted()
@@ -270,7 +282,9 @@ describe("a full inbox", () => {
       yield* TestClock.adjust(76)
       assert.deepStrictEqual(connection().handed, ["a", "b", "a", "b"])
       connection().refuse("a", full(100))
-      yield* TestClock.adjust(126)
+      yield* TestClock.adjust(99)
+      assert.strictEqual(connection().handed.length, 4)
+      yield* TestClock.adjust(27)
       assert.deepStrictEqual(connection().handed, ["a", "b", "a", "b", "a"])
     }))
 

@@ -207,6 +207,7 @@ describe("a refusal in protocol 1", () => {
   const refusals: ReadonlyArray<readonly [string, Exit.Exit<never, MessagingError>]> = [
     ["inbox full", full],
     ["invalid frame", rejected("invalid frame")],
+    ["failed", rejected("failed")],
     ["idle timeout", rejected("idle timeout")],
     ["authentication timeout", rejected("authentication timeout")]
   ]

@@ -1,6 +1,7 @@
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Option } from "effect"
+import { Effect, FileSystem, Option } from "effect"
+import { systemError } from "effect/PlatformError"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { Host } from "../../src/Host.ts"
@@ -53,6 +54,18 @@ describe("privateFiles", () => {
       )
     })))
 
+  it.effect("takes root's directories for safe, and those of a third for nobody's to use", () =>
+    withTempHost(Effect.fnUntraced(function*(host) {
+      const asStranger = { ...host, uid: Option.some(4_242) }
+      const files = yield* privateFiles.make.pipe(Effect.provideService(Host, asStranger))
+      yield* files.checkAncestors("/somewhere")
+      const root = Option.getOrThrow(yield* files.inspect("/"))
+      assert.isFalse(files.isOwn(root))
+      assert.isTrue(files.isOwn({ ...root, uid: Option.some(4_242) }))
+      const error = yield* Effect.flip(files.checkPrivate("/"))
+      assert.strictEqual(error.message, "/ is not private (foreign owner): use a directory of your own")
+    })).pipe(Effect.provide(NodeFileSystem.layer)))
+
   it.effect("tells that a directory is missing, and does not make it", () =>
     withFiles(Effect.fnUntraced(function*(files, root) {
       const missing = path.join(root, "missing")
@@ -69,5 +82,48 @@ describe("privateFiles", () => {
       const files = yield* privateFiles.make.pipe(Effect.provideService(Host, { ...host, uid: Option.none() }))
       const directory = path.join(host.tmpdir, "a")
       assert.deepStrictEqual(yield* files.ensurePrivate(directory), [directory])
+      fs.chmodSync(directory, 0o777)
+      yield* files.checkPrivate(directory)
+      const info = Option.getOrThrow(yield* files.inspect(directory))
+      assert.isTrue(files.isOwn(info))
+      assert.isTrue(files.isOwn({ ...info, uid: Option.none() }))
     })).pipe(Effect.provide(NodeFileSystem.layer)))
+
+  it.effect("names the root itself as what cannot be private, and what to do", () =>
+    withTempHost(Effect.fnUntraced(function*(host) {
+      // The root belongs to root, and everybody can read it.
+      const asRoot = { ...host, uid: Option.some(0) }
+      const files = yield* privateFiles.make.pipe(Effect.provideService(Host, asRoot))
+      assert.deepStrictEqual(
+        yield* Effect.flip(files.checkPrivate("/")),
+        new privateFiles.DirectoryNotPrivate({
+          path: "/",
+          problem: "open to others",
+          remedy: "mkdir -m 700 /NAME and use that"
+        })
+      )
+    })).pipe(Effect.provide(NodeFileSystem.layer)))
+
+  it.effect("ends at the root where nothing is there at all", () =>
+    withTempHost(Effect.fnUntraced(function*() {
+      const lstat = () => Effect.fail(systemError({ _tag: "NotFound", module: "FileSystem", method: "lstat" }))
+      const real = yield* FileSystem.FileSystem
+      const files = yield* privateFiles.make.pipe(
+        Effect.provideService(FileSystem.FileSystem, { ...real, lstat })
+      )
+      assert.deepStrictEqual(
+        yield* Effect.flip(files.ensurePrivate("/no/where")),
+        new privateFiles.FileFailed({ operation: "inspect", path: "/", code: "ENOENT" })
+      )
+    })).pipe(Effect.provide(NodeFileSystem.layer)))
+
+  it("names a failure by its errno, or by its kind where it has none", () => {
+    const error = (cause: unknown) => systemError({ _tag: "Busy", module: "FileSystem", method: "open", cause })
+    const failure = (cause: unknown) => privateFiles.failed("open", "/a")(error(cause))
+    assert.strictEqual(failure({ code: "EBUSY" }).message, "cannot open /a: EBUSY")
+    for (const cause of [undefined, {}, { code: 16 }, "EBUSY"]) {
+      assert.strictEqual(failure(cause).message, "cannot open /a: Busy")
+    }
+    assert.strictEqual(privateFiles.errnoOf(null), "UNKNOWN")
+  })
 })

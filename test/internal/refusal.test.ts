@@ -12,7 +12,9 @@ const full = (retryAfter: Option.Option<Duration.Duration>) => new InboxFull({ s
 describe("refusal", () => {
   const cases: ReadonlyArray<readonly [text: string, meta: Record<string, unknown>, MessagingError["reason"]]> = [
     ["unauthorized", {}, new Unauthorized({ socketPath })],
-    ["failed", {}, new HandlerFailed({ socketPath })],
+    ["failed", { messageId: "a" }, new HandlerFailed({ socketPath })],
+    ["failed", { inReplyTo: "a" }, new HandlerFailed({ socketPath })],
+    ["failed", {}, new Rejected({ socketPath, text: "failed" })],
     ["inbox full", {}, full(Option.none())],
     ["inbox full", { retryAfter: 100 }, full(Option.some(Duration.millis(100)))],
     ["inbox full", { retryAfter: 0 }, full(Option.some(Duration.zero))],

@@ -43,6 +43,7 @@ export const makeRequest = (
     messageId,
     message,
     frame,
+    bytes: Buffer.byteLength(frame),
     until,
     retryWhenFull,
     deadline,

@@ -17,35 +17,56 @@ export interface Interrupted<A, E> {
   readonly reached: boolean
 }
 
-/** Runs `effect` and interrupts it once, at the `n`-th moment, counted from 1, at which `counts` holds. */
+/** A scheduler that tells of each step of the fibers that have it. */
+export interface Stepper {
+  readonly scheduler: Scheduler.Scheduler
+  /** Told whether the step is the first of a run, up to where the fiber waits. Written by `interruptAt`. */
+  onStep: (isFirst: boolean) => void
+}
+
+export const makeStepper = Effect.map(Scheduler.Scheduler, (parent): Stepper => {
+  const stepper: Stepper = {
+    onStep: () => {},
+    scheduler: {
+      executionMode: parent.executionMode,
+      makeDispatcher: () => parent.makeDispatcher(),
+      shouldYield: (fiber) => {
+        stepper.onStep(fiber.currentOpCount === 1)
+        return parent.shouldYield(fiber)
+      }
+    }
+  }
+  return stepper
+})
+
+/**
+ * Runs `effect` and interrupts it once, at the `n`-th moment, counted from 1, at which `counts` holds. The steps of its
+ * own fibers count, and those of others that have `shared` for their scheduler.
+ */
 export const interruptAt = Effect.fnUntraced(function*<A, E, R>(
   effect: Effect.Effect<A, E, R>,
   moment: Moment,
   n: number,
-  counts: () => boolean = () => true
+  counts: () => boolean = () => true,
+  shared?: Stepper
 ) {
-  const parent = yield* Scheduler.Scheduler
+  const stepper = shared ?? (yield* makeStepper)
   let left = n
   let interrupt = () => {}
-  const stepping: Scheduler.Scheduler = {
-    executionMode: parent.executionMode,
-    makeDispatcher: () => parent.makeDispatcher(),
-    shouldYield: (fiber) => {
-      // Every run of a fiber, up to where it waits, begins with its first operation.
-      const isMoment = moment === "at" || fiber.currentOpCount === 1
-      if (isMoment && counts() && --left === 0) {
-        if (moment === "at") interrupt()
-        else queueMicrotask(interrupt)
-      }
-      return parent.shouldYield(fiber)
+  stepper.onStep = (isFirst) => {
+    if ((moment === "at" || isFirst) && counts() && --left === 0) {
+      if (moment === "at") interrupt()
+      else queueMicrotask(interrupt)
     }
   }
-  const fiber = yield* Effect.forkDetach(Effect.provideService(effect, Scheduler.Scheduler, stepping))
+  const fiber = yield* Effect.forkDetach(Effect.provideService(effect, Scheduler.Scheduler, stepper.scheduler))
   interrupt = () => fiber.interruptUnsafe()
   // Until the moment has come the effect has its own deadlines.
   while (fiber.pollUnsafe() === undefined && left > 0) yield* Effect.yieldNow
+  const reached = left <= 0
   const exit = yield* Effect.timeoutOption(Fiber.await(fiber), "1 second")
-  return { exit, reached: left <= 0 } satisfies Interrupted<A, E>
+  stepper.onStep = () => {}
+  return { exit, reached } satisfies Interrupted<A, E>
 })
 
 /**

@@ -1,0 +1,277 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Exit, Fiber, Scope } from "effect"
+import * as Socket from "effect/socket/Socket"
+import { Buffer } from "node:buffer"
+import * as net from "node:net"
+import * as path from "node:path"
+import { closeGracefully, fromNetSocket } from "../../src/internal/nodeSocket.ts"
+import { tick } from "../utils/resources.ts"
+import { tempDirectory } from "../utils/tempHost.ts"
+
+/** Both ends of a connection: ours as a `Socket`, and the peer's, which is plain `node:net` and does not read yet. */
+const connection = Effect.gen(function*() {
+  const socketPath = path.join(yield* tempDirectory, "s")
+  const server = yield* Effect.acquireRelease(
+    Effect.sync(() => net.createServer({ allowHalfOpen: true, pauseOnConnect: true })),
+    (server) => Effect.sync(() => server.close())
+  )
+  const accepted = Effect.callback<{ readonly conn: net.Socket; readonly socket: Socket.Socket }>((resume) => {
+    server.once("connection", (conn) => resume(Effect.succeed({ conn, socket: fromNetSocket(conn) })))
+  })
+  const accepting = yield* Effect.forkChild(accepted, { startImmediately: true })
+  yield* Effect.callback<void>((resume) => {
+    server.listen(socketPath, () => resume(Effect.void))
+  })
+  const peer = yield* Effect.acquireRelease(
+    Effect.sync(() => net.createConnection({ path: socketPath, allowHalfOpen: true }).pause()),
+    (peer) => Effect.sync(() => peer.destroy())
+  )
+  peer.on("error", () => {})
+  const ours = yield* Effect.acquireRelease(
+    Fiber.join(accepting),
+    ({ conn }) => Effect.sync(() => conn.destroy())
+  )
+  return { ...ours, peer }
+})
+
+const until = (condition: () => boolean): Effect.Effect<void> =>
+  Effect.suspend(() => condition() ? Effect.void : Effect.andThen(tick, until(condition)))
+
+const text = (chunks: ReadonlyArray<Uint8Array>) => Buffer.concat(chunks).toString()
+
+/** Why a read or a write failed: a close code, or `write`. */
+const reasonOf = <A, R>(effect: Effect.Effect<A, Socket.SocketError, R>) =>
+  Effect.map(
+    Effect.flip(effect),
+    ({ reason }) => reason._tag === "SocketCloseError" ? reason.code : reason._tag
+  )
+
+/** More than the system takes for a peer that does not read. */
+const plenty = "x".repeat(4 * 1024 * 1024)
+
+describe("nodeSocket", () => {
+  describe("reading", () => {
+    it.live("gives what arrives while nobody reads, at most one chunk of it before the connection is paused", () =>
+      Effect.gen(function*() {
+        const { conn, peer, socket } = yield* connection
+        const pull = yield* Socket.readerBytes(socket)
+        peer.write("first")
+        assert.strictEqual(text(yield* pull), "first")
+        peer.write("second")
+        yield* until(() => conn.isPaused())
+        peer.write("third")
+        peer.end()
+        // What is not read stays with the system, and is there in the end.
+        let rest = ""
+        const failure = yield* reasonOf(Effect.forever(Effect.map(pull, (chunks) => {
+          rest += text(chunks)
+        })))
+        assert.strictEqual(rest, "secondthird")
+        assert.strictEqual(failure, 1000)
+      }))
+
+    it.live("starts paused, so that nothing is taken from a peer before somebody reads", () =>
+      Effect.gen(function*() {
+        const { conn, peer } = yield* connection
+        peer.write("early")
+        yield* Effect.replicateEffect(tick, 5)
+        assert.strictEqual(conn.bytesRead, 0)
+      }))
+
+    it.live("ends with the peer's side, again and again", () =>
+      Effect.gen(function*() {
+        const { peer, socket } = yield* connection
+        const pull = yield* Socket.readerBytes(socket)
+        const waiting = yield* Effect.forkChild(reasonOf(pull), { startImmediately: true })
+        peer.end()
+        assert.strictEqual(yield* Fiber.join(waiting), 1000)
+        assert.strictEqual(yield* reasonOf(pull), 1000)
+      }))
+
+    it.live("tells a broken connection from an ended one, and keeps to what it told first", () =>
+      Effect.gen(function*() {
+        const { conn, socket } = yield* connection
+        const pull = yield* Socket.readerBytes(socket)
+        const waiting = yield* Effect.forkChild(reasonOf(pull), { startImmediately: true })
+        conn.destroy(new Error("broken"))
+        assert.strictEqual(yield* Fiber.join(waiting), 1006)
+        yield* until(() => conn.closed)
+        assert.strictEqual(yield* reasonOf(pull), 1006)
+      }))
+
+    it.live("ends when the connection is destroyed on this side", () =>
+      Effect.gen(function*() {
+        const { conn, socket } = yield* connection
+        const pull = yield* Socket.readerBytes(socket)
+        const waiting = yield* Effect.forkChild(reasonOf(pull), { startImmediately: true })
+        conn.destroy()
+        assert.strictEqual(yield* Fiber.join(waiting), 1000)
+      }))
+
+    it.live("loses nothing to a reader that was interrupted", () =>
+      Effect.gen(function*() {
+        const { conn, peer, socket } = yield* connection
+        const pull = yield* Socket.readerBytes(socket)
+        const waiting = yield* Effect.forkChild(pull, { startImmediately: true })
+        yield* Fiber.interrupt(waiting)
+        peer.write("kept")
+        yield* until(() => conn.isPaused())
+        assert.strictEqual(text(yield* pull), "kept")
+      }))
+
+    it.live("takes nothing from a reader that waits when an earlier one is interrupted", () =>
+      Effect.gen(function*() {
+        const { peer, socket } = yield* connection
+        const pull = yield* Socket.readerBytes(socket)
+        const earlier = yield* Effect.forkChild(pull, { startImmediately: true })
+        const later = yield* Effect.forkChild(pull, { startImmediately: true })
+        yield* Fiber.interrupt(earlier)
+        peer.write("for the later")
+        assert.strictEqual(text(yield* Fiber.join(later)), "for the later")
+      }))
+
+    it.live("wakes a reader whose scope closes", () =>
+      Effect.gen(function*() {
+        const { socket } = yield* connection
+        const scope = yield* Scope.make()
+        const pull = yield* Scope.provide(Socket.readerBytes(socket), scope)
+        const waiting = yield* Effect.forkChild(reasonOf(pull), { startImmediately: true })
+        yield* Scope.close(scope, Exit.void)
+        assert.strictEqual(yield* Fiber.join(waiting), 1006)
+      }))
+  })
+
+  describe("writing", () => {
+    it.live("waits for a peer that does not read, and goes on when it does", () =>
+      Effect.gen(function*() {
+        const { conn, peer, socket } = yield* connection
+        const { write } = yield* socket.writer
+        const listeners = conn.listenerCount("close")
+        const writing = yield* Effect.forkChild(write(plenty), { startImmediately: true })
+        yield* Effect.replicateEffect(tick, 5)
+        assert.isUndefined(writing.pollUnsafe())
+        assert.strictEqual(conn.listenerCount("drain"), 1)
+        let received = 0
+        peer.on("data", (chunk: Uint8Array) => {
+          received += chunk.length
+        }).resume()
+        yield* Fiber.join(writing)
+        yield* until(() => received === plenty.length)
+        assert.deepStrictEqual([conn.listenerCount("drain"), conn.listenerCount("close")], [0, listeners])
+      }))
+
+    it.live("fails when the connection ends while it waits", () =>
+      Effect.gen(function*() {
+        const { conn, socket } = yield* connection
+        const { write } = yield* socket.writer
+        const writing = yield* Effect.forkChild(reasonOf(write(Buffer.from(plenty))), { startImmediately: true })
+        conn.destroy()
+        assert.strictEqual(yield* Fiber.join(writing), "SocketWriteError")
+        assert.strictEqual(conn.listenerCount("drain"), 0)
+      }))
+
+    it.live("leaves no listener behind when it is interrupted while it waits", () =>
+      Effect.gen(function*() {
+        const { conn, socket } = yield* connection
+        const { write } = yield* socket.writer
+        const listeners = conn.listenerCount("close")
+        const writing = yield* Effect.forkChild(write(plenty), { startImmediately: true })
+        yield* Fiber.interrupt(writing)
+        assert.deepStrictEqual([conn.listenerCount("drain"), conn.listenerCount("close")], [0, listeners])
+      }))
+
+    it.live("fails on a connection that has ended, and tells that it is closed", () =>
+      Effect.gen(function*() {
+        const { conn, socket } = yield* connection
+        const { write } = yield* socket.writer
+        conn.destroy()
+        const error = yield* Effect.flip(write("late"))
+        assert.strictEqual(error.reason._tag, "SocketWriteError")
+        assert.include(String((error.reason as { readonly cause?: unknown }).cause), "the connection is closed")
+      }))
+
+    it.live("keeps a long text for a peer that does not read at a byte for each of its own", () =>
+      Effect.gen(function*() {
+        const { socket } = yield* connection
+        const { write } = yield* socket.writer
+        const before = process.memoryUsage()
+        yield* Effect.forkChild(write(plenty), { startImmediately: true })
+        const after = process.memoryUsage()
+        assert.isBelow(after.arrayBuffers - before.arrayBuffers, 1.5 * plenty.length)
+      }))
+
+    it.live("writes all parts in order", () =>
+      Effect.gen(function*() {
+        const { peer, socket } = yield* connection
+        const writer = yield* socket.writer
+        yield* writer.writeAll(["a", Buffer.from("b"), "c"])
+        const [chunk] = yield* Effect.promise(() => peer.take(1).toArray())
+        assert.strictEqual(String(chunk), "abc")
+      }))
+
+    it.live("cuts the connection on a close event", () =>
+      Effect.gen(function*() {
+        const { conn, peer, socket } = yield* connection
+        const { write } = yield* socket.writer
+        yield* write(new Socket.CloseEvent())
+        assert.isTrue(conn.destroyed)
+        peer.resume()
+        yield* until(() => peer.readableEnded)
+      }))
+
+    it.live("half-closes when its scope closes, and still reads", () =>
+      Effect.gen(function*() {
+        const { conn, peer, socket } = yield* connection
+        const pull = yield* Socket.readerBytes(socket)
+        yield* Effect.scoped(Effect.flatMap(socket.writer, ({ write }) => write("last")))
+        peer.resume()
+        yield* until(() => peer.readableEnded)
+        assert.isFalse(conn.destroyed)
+        peer.write("after")
+        assert.strictEqual(text(yield* pull), "after")
+      }))
+  })
+
+  describe("closeGracefully", () => {
+    it.live("flushes to a peer that reads", () =>
+      Effect.gen(function*() {
+        const { conn, peer, socket } = yield* connection
+        const { write } = yield* socket.writer
+        yield* Effect.forkChild(Effect.exit(write(plenty)), { startImmediately: true })
+        const closing = yield* Effect.forkChild(closeGracefully(conn, 60_000), { startImmediately: true })
+        let received = 0
+        peer.on("data", (chunk: Uint8Array) => {
+          received += chunk.length
+        }).resume()
+        yield* Fiber.join(closing)
+        assert.isTrue(conn.closed)
+        yield* until(() => peer.readableEnded)
+        assert.strictEqual(received, plenty.length)
+      }))
+
+    it.live("cuts off a peer that does not read within its time, and not before", () =>
+      Effect.gen(function*() {
+        const { conn, socket } = yield* connection
+        const { write } = yield* socket.writer
+        yield* Effect.forkChild(Effect.exit(write(plenty)), { startImmediately: true })
+        const listeners = conn.listenerCount("close")
+        const patient = yield* Effect.forkChild(closeGracefully(conn, 60_000), { startImmediately: true })
+        yield* Effect.replicateEffect(tick, 5)
+        assert.isUndefined(patient.pollUnsafe())
+        assert.isFalse(conn.destroyed)
+        yield* Fiber.interrupt(patient)
+        assert.strictEqual(conn.listenerCount("close"), listeners)
+        yield* closeGracefully(conn, 10)
+        assert.isTrue(conn.destroyed)
+      }))
+
+    it.live("has nothing to wait for where the connection has closed", () =>
+      Effect.gen(function*() {
+        const { conn } = yield* connection
+        conn.destroy()
+        yield* until(() => conn.closed)
+        const exit = (yield* Effect.forkChild(closeGracefully(conn, 60_000), { startImmediately: true })).pollUnsafe()
+        assert.isTrue(exit !== undefined && Exit.isSuccess(exit))
+      }))
+  })
+})
