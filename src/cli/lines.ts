@@ -84,10 +84,10 @@ export const sendLines = Effect.fnUntraced(function*(
     return last
   })
 
-  const count = (lines: ReadonlyArray<string>, results: ReadonlyArray<Outcome | undefined>) => {
+  const count = (lines: ReadonlyArray<string>, results: ReadonlyArray<Outcome | "unsent">) => {
     const before = summary.lines
     results.forEach((result, at) => {
-      if (result === undefined) return
+      if (result === "unsent") return
       if (Result.isSuccess(result)) {
         summary.lines++
         summary.bytes += Buffer.byteLength(lines[at] ?? "") + 1
@@ -97,10 +97,10 @@ export const sendLines = Effect.fnUntraced(function*(
     })
   }
 
-  const countMisplaced = (results: ReadonlyArray<Outcome | undefined>) => {
+  const countMisplaced = (results: ReadonlyArray<Outcome | "unsent">) => {
     let last = 0
     for (const result of results) {
-      if (result === undefined || Result.isFailure(result)) continue
+      if (result === "unsent" || Result.isFailure(result)) continue
       const ordinal = ordinalOf(result.success)
       if (ordinal < last) summary.misplaced++
       else last = ordinal
@@ -111,8 +111,8 @@ export const sendLines = Effect.fnUntraced(function*(
   const sendTogether = (lines: ReadonlyArray<string>) => {
     let hasFailed = false
     const unlessFailed = (line: string) =>
-      Effect.suspend((): Effect.Effect<Outcome | undefined> =>
-        hasFailed ? Effect.succeed(undefined) : Effect.map(Effect.result(send(line)), (outcome) => {
+      Effect.suspend((): Effect.Effect<Outcome | "unsent"> =>
+        hasFailed ? Effect.succeed("unsent" as const) : Effect.map(Effect.result(send(line)), (outcome) => {
           hasFailed ||= Result.isFailure(outcome)
           return outcome
         })
@@ -122,12 +122,12 @@ export const sendLines = Effect.fnUntraced(function*(
 
   const sendBatch = Effect.fnUntraced(function*(lines: ReadonlyArray<string>) {
     const outcomes = yield* sendTogether(lines)
-    const isOver = outcomes.some((outcome) => outcome !== undefined && Result.isFailure(outcome) && !isRefused(outcome))
-    if (!isOver && outcomes.some((outcome) => outcome === undefined || isRefused(outcome))) {
+    const isOver = outcomes.some((outcome) => outcome !== "unsent" && Result.isFailure(outcome) && !isRefused(outcome))
+    if (!isOver && outcomes.some((outcome) => outcome === "unsent" || isRefused(outcome))) {
       for (const [at, line] of lines.entries()) {
-        const outcome = outcomes[at]
-        if (outcome !== undefined && Result.isSuccess(outcome)) continue
-        const last = yield* persist(line, outcome ?? (yield* Effect.result(send(line))))
+        const outcome = outcomes[at] ?? "unsent"
+        if (outcome !== "unsent" && Result.isSuccess(outcome)) continue
+        const last = yield* persist(line, outcome === "unsent" ? yield* Effect.result(send(line)) : outcome)
         outcomes[at] = last
         if (Result.isFailure(last)) break
       }
