@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
+import { type Duration, Effect, Fiber, Logger, References } from "effect"
 import { TestClock } from "effect/testing"
 import type { Progress } from "../src/internal/peerPool.ts"
 import * as Limits from "../src/Limits.ts"
@@ -135,6 +135,60 @@ describe("Connection", () => {
       Effect.gen(function*() {
         assert.deepStrictEqual(yield* waits(yield* makeEndpoint(), 20, frame), Array.from({ length: 20 }, () => 0))
       }))
+  })
+
+  describe("the log", () => {
+    const logging = <A, E, R>(test: (logged: Array<string>) => Effect.Effect<A, E, R>) => {
+      const logged: Array<string> = []
+      const logger = Logger.make(({ logLevel, message }) => {
+        logged.push(`${logLevel} ${String(message)}`)
+      })
+      return test(logged).pipe(
+        Effect.provide(Logger.layer([logger])),
+        Effect.provideService(References.MinimumLogLevel, "All")
+      )
+    }
+    const said = (endpoint: Endpoint, frame: string) =>
+      Effect.gen(function*() {
+        const answer = yield* guess(endpoint, frame)
+        yield* isAnswered(answer)
+      })
+    const warning = "Warn a connection was refused: it did not prove that it knows the token"
+    const silent = "Debug a connection was refused: unauthorized"
+
+    it.effect("warns of wrong proofs every ten seconds, and counts those between", () =>
+      logging((logged) =>
+        Effect.gen(function*() {
+          const endpoint = yield* makeEndpoint()
+          const after = (wait: Duration.Input, frame: string) =>
+            Effect.andThen(TestClock.adjust(wait), said(endpoint, frame))
+          yield* after("1 hour", wrongToken)
+          yield* after("1 seconds", noToken)
+          yield* after("8999 millis", wrongToken)
+          assert.deepStrictEqual(logged, [warning, silent, silent])
+          yield* after("1 millis", wrongToken)
+          yield* after("10 seconds", wrongToken)
+          assert.deepStrictEqual(logged.slice(3), [`${warning}, and 2 more since the last warning`, warning])
+        })
+      ))
+
+    it.effect("tells of other refusals, and of nothing that was not refused, only whom it concerns", () =>
+      logging((logged) =>
+        Effect.gen(function*() {
+          const endpoint = yield* makeEndpoint()
+          for (const frame of ["null\n", `{"type":"text","data":"${"x".repeat(70_000)}"}\n`]) {
+            yield* said(endpoint, frame)
+          }
+          yield* said(endpoint, "")
+          yield* TestClock.adjust("2 seconds")
+          yield* Effect.repeat(Effect.yieldNow, { times: 50 })
+          assert.deepStrictEqual(logged, [
+            "Debug a connection was refused: invalid",
+            "Debug a connection was refused: too-large",
+            "Debug a connection was refused: timeout"
+          ])
+        })
+      ))
   })
 
   describe("tells the pool", () => {

@@ -124,7 +124,8 @@ describe("keeper", () => {
         assert.strictEqual(yield* Queue.size(looks), 0)
         for (let change = 0; change < 3; change++) {
           fs.writeFileSync(path.join(directory, "name"), String(change))
-          yield* Queue.take(looks)
+          // The watch alone keeps no process alive until it tells.
+          yield* Effect.raceFirst(Queue.take(looks), Effect.forever(tick))
         }
       }))
 
