@@ -8,7 +8,7 @@ import { tmpdir } from "node:os"
 import { delimiter, dirname, join } from "node:path"
 
 const allowed =
-  /^(dist\/.+\.(js|d\.ts|map)|src\/.+\.ts|package\.json|README\.md|PROTOCOL\.md|SECURITY\.md|CHANGELOG\.md|LICENSE|dist\/cli\/THIRD-PARTY\.txt)$/
+  /^(dist\/.+\.(js|d\.ts|map)|src\/.+\.ts|package\.json|README\.md|PROTOCOL\.md|SECURITY\.md|CONTRIBUTING\.md|CHANGELOG\.md|LICENSE|dist\/cli\/THIRD-PARTY\.txt)$/
 
 const run = (
   command: string,

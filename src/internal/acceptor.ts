@@ -3,7 +3,7 @@
  *
  * Why not `NodeSocketServer`: it queues connections without bound until `run`, leaves a connection open for ever when
  * its handler never reads, waits on close for peers that do not read, and hides the server that would allow any of
- * this to be mended. `npm run bench` measures both: accepts a second, as a ratio to plain `node:net`, 0.64 here and 0.47
+ * this to be mended. `npm run bench:accept` measures both: accepts a second, as a ratio to plain `node:net`, 0.64 here and 0.47
  * there (medians of 9 rounds, Node 24.21, 2 cores).
  */
 import * as Context from "effect/Context"

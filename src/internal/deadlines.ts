@@ -19,10 +19,13 @@ export interface Deadlines {
   readonly written: () => void
   /**
    * Succeeds with the deadline that was missed, once one is. Bytes that had arrived by then are judged first: the
-   * connection's fiber gets two turns of the event loop, each of which reads what the system holds.
+   * connection's fiber gets some turns of the event loop, each of which reads what the system holds. A connection that was
+   * just accepted, or that goes on after a pause, needs more than one to begin.
    */
   readonly expired: Effect.Effect<Expired>
 }
+
+const turns = 4
 
 interface Next {
   readonly at: number
@@ -68,7 +71,7 @@ export const make = (limits: Values): Effect.Effect<Deadlines> =>
           return Effect.andThen(clock.sleep(Duration.millis(Math.min(left, write, frame))), expired)
         }
         return Effect.yieldNow.pipe(
-          Effect.andThen(Effect.yieldNow),
+          Effect.repeat({ times: turns - 1 }),
           Effect.andThen(Effect.suspend(() => {
             const after = next()
             return after.at <= monotonicMillis(clock) ? Effect.succeed(after.kind) : expired
