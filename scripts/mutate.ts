@@ -131,8 +131,8 @@ const judge = async (
   // The quickest first, since one failure is enough.
   const files = module.tests.flatMap((file) => {
     const found = measured.get(file)
-    const first = reaches(found?.atImport[module.source], mutant.start)
-    const tests = (found?.tests ?? []).filter(({ covered }) => first || reaches(covered[module.source], mutant.start))
+    const first = reaches(found?.atImport[module.source], mutant.site)
+    const tests = (found?.tests ?? []).filter(({ covered }) => first || reaches(covered[module.source], mutant.site))
       .sort((a, b) => a.millis - b.millis)
     return tests.length === 0 ? [] : [{ file, tests, millis: tests.reduce((sum, { millis }) => sum + millis, 0) }]
   }).sort((a, b) => a.millis - b.millis)

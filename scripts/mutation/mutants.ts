@@ -10,6 +10,8 @@ export interface Mutant {
   readonly replacement: string
   /** The kind of change, such as `boundary`. */
   readonly kind: string
+  /** Where a test has to come past to notice: the start of the whole expression, whatever part of it is then evaluated. */
+  readonly site: number
 }
 
 interface Node {
@@ -97,9 +99,9 @@ const calleeName = (call: Node): string | undefined => {
 export const mutantsOf = (source: string): ReadonlyArray<Mutant> => {
   const found = new Map<string, Mutant>()
   const text = ({ end, start }: Node) => source.slice(start, end)
-  const add = (start: number, end: number, replacement: string, kind: string) => {
+  const add = (start: number, end: number, replacement: string, kind: string, site = start) => {
     if (source.slice(start, end) === replacement) return
-    found.set(`${start},${end},${replacement}`, { start, end, replacement, kind })
+    found.set(`${start},${end},${replacement}`, { start, end, replacement, kind, site })
   }
   const replace = (at: Node, replacement: string, kind: string) => add(at.start, at.end, replacement, kind)
 
@@ -108,7 +110,7 @@ export const mutantsOf = (source: string): ReadonlyArray<Mutant> => {
     const sign = at["operator"] as string
     const start = source.indexOf(sign, left.end)
     if (start < 0 || start >= right.start) return
-    for (const [other, kind] of binary[sign] ?? []) add(start, start + sign.length, other, kind)
+    for (const [other, kind] of binary[sign] ?? []) add(start, start + sign.length, other, kind, at.start)
   }
 
   const condition = (test: unknown) => {
@@ -118,13 +120,13 @@ export const mutantsOf = (source: string): ReadonlyArray<Mutant> => {
   }
 
   /** Each of several things in a row, with the comma that goes with it. */
-  const dropEach = (items: ReadonlyArray<Node>, kind: string, from = 0) => {
+  const dropEach = (items: ReadonlyArray<Node>, kind: string, site: number, from = 0) => {
     for (const [index, item] of items.entries()) {
       if (index < from) continue
       const next = items[index + 1]
       const previous = items[index - 1]
-      if (next !== undefined) add(item.start, next.start, "", kind)
-      else add(previous === undefined ? item.start : previous.end, item.end, "", kind)
+      if (next !== undefined) add(item.start, next.start, "", kind, site)
+      else add(previous === undefined ? item.start : previous.end, item.end, "", kind, site)
     }
   }
 
@@ -132,11 +134,14 @@ export const mutantsOf = (source: string): ReadonlyArray<Mutant> => {
     const name = calleeName(at)
     const given = nodes(at["arguments"])
     const [first] = given
-    if (name === "pipe" || name === "fnUntraced") dropEach(given, "removal", name === "pipe" ? 0 : 1)
+    if (name === "pipe" || name === "fnUntraced") dropEach(given, "removal", at.start, name === "pipe" ? 0 : 1)
     else if (name !== undefined && wrappers.has(name) && first !== undefined) replace(at, text(first), "removal")
     const callee = node(at["callee"])
     const other = methods.get(name ?? "")
-    if (callee.type === "MemberExpression" && other !== undefined) replace(node(callee["property"]), other, "method")
+    if (callee.type === "MemberExpression" && other !== undefined) {
+      const { end, start } = node(callee["property"])
+      add(start, end, other, "method", at.start)
+    }
   }
 
   const literal = (at: Node) => {
@@ -197,18 +202,21 @@ export const mutantsOf = (source: string): ReadonlyArray<Mutant> => {
           const target = node(at[at.type === "CallExpression" ? "callee" : "object"])
           const sign = source.indexOf("?.", target.end)
           const computed = at.type === "CallExpression" || at["computed"] === true
-          add(sign, sign + 2, computed ? "" : ".", "optional")
+          add(sign, sign + 2, computed ? "" : ".", "optional", target.start)
         }
         if (at.type === "CallExpression") call(at)
         break
       case "ArrayExpression":
-        dropEach(nodes(at["elements"]), "removal")
+        dropEach(nodes(at["elements"]), "removal", at.start)
         break
       case "ObjectExpression":
-        dropEach(nodes(at["properties"]), "removal")
+        dropEach(nodes(at["properties"]), "removal", at.start)
         break
       case "SwitchCase":
-        if (isNode(at["test"]) && nodes(at["consequent"]).length > 0) dropEach(nodes(at["consequent"]), "removal")
+        if (isNode(at["test"]) && nodes(at["consequent"]).length > 0) {
+          const statements = nodes(at["consequent"])
+          for (const statement of statements) replace(statement, ";", "removal")
+        }
         break
       case "TemplateLiteral":
         replace(at, "``", "literal")
