@@ -242,7 +242,7 @@ export const make: (
         const found = known.get(socketPath)
         const peer = found ?? makePeer(socketPath)
         const request = new OwnRequest(ordinal, messageId, message, frame.success, options, deadline, pick, (exit) => {
-          meter.answered(expiries.monotonicMillis(clock) - startedAt)
+          meter.answered(startedAt)
           resume(exit)
         })
         expiry.lookAt(deadline)
