@@ -16,7 +16,9 @@ import * as Message from "../Message.ts"
 import type { Deliveries, Delivery, Listener } from "./deliveries.ts"
 import { type Link, type Moment, Refused, type Session, type Verdict } from "./session.ts"
 
-export interface Services {
+export interface Options {
+  readonly socketPath: string
+  readonly token: Redacted.Redacted<string>
   readonly capability: Capability["Service"]
   readonly deliveries: Deliveries
   readonly inbox: Inbox["Service"]
@@ -29,71 +31,147 @@ export interface Link2 extends Link {
   readonly pushLater: (reply: string) => void
   /** The current time as ISO-8601 text, for those replies. */
   readonly isoNow: () => string
-  /** Runs when the connection ends. */
-  readonly onEnd: (run: () => void) => void
 }
 
 const unauthorized = () => new Refused({ text: Message.errorTexts.unauthorized, reason: "unauthorized" })
 const invalid = () => new Refused({ text: Message.errorTexts.invalidFrame, reason: "invalid" })
 
-export const make = (
-  options: { readonly socketPath: string; readonly token: Redacted.Redacted<string> },
-  { capability, deliveries, inbox, limits }: Services,
-  link: Link2
-): Session => {
+class Protocol2 implements Session {
+  readonly #options: Options
+  readonly #link: Link2
   // Set by the first frame, then by the second. Only the connection's own fiber touches them.
-  let transcript: Handshake.Transcript | undefined
-  let sender: Sender | undefined
+  #transcript: Handshake.Transcript | undefined
+  #sender: Sender | undefined
   // Deliveries this connection has yet to be told of. Shared with the fibers that handle messages.
-  const attached = new Map<Delivery, Listener>()
-  const retryAfter = Duration.toMillis(limits.retryAfter)
+  #attached: Map<Delivery, Listener> | undefined
 
-  const greet = (frame: Frame): Verdict => {
+  constructor(options: Options, link: Link2) {
+    this.#options = options
+    this.#link = link
+  }
+
+  judge(frame: Frame, now: Moment): Verdict {
+    if (this.#sender !== undefined) return this.#request(frame, this.#sender, now)
+    return this.#transcript === undefined ? this.#greet(frame) : this.#authenticate(frame, this.#transcript)
+  }
+
+  end() {
+    for (const [delivery, listener] of this.#attached ?? []) this.#detach(delivery, listener)
+  }
+
+  #greet(frame: Frame): Verdict {
     const hello = Handshake.decodeHello(frame.value)
     if (Result.isFailure(hello)) return invalid()
     const { from, nonce } = hello.success
-    transcript = { path: options.socketPath, from, clientNonce: nonce, serverNonce: Handshake.newNonce() }
-    link.push(
-      Message.replies2.challenge(transcript.serverNonce, Handshake.prove("server", options.token, transcript))
-    )
+    const { socketPath, token } = this.#options
+    const transcript = { path: socketPath, from, clientNonce: nonce, serverNonce: Handshake.newNonce() }
+    this.#transcript = transcript
+    this.#link.push(Message.replies2.challenge(transcript.serverNonce, Handshake.prove("server", token, transcript)))
     return undefined
   }
 
-  /** Whether `from` is the client's own: it knows the token in the capability file of that path. */
-  const ownsFrom = (heard: Handshake.Transcript, fromProof: string | undefined) =>
-    heard.from === undefined || fromProof === undefined ? Effect.succeed(false) : Effect.match(
-      capability.lookup(heard.from),
-      {
-        onSuccess: ({ token }) => Handshake.isProof(Handshake.prove("client", token, heard), fromProof),
-        onFailure: () => false
-      }
-    )
-
-  const authenticate = (frame: Frame, heard: Handshake.Transcript): Verdict => {
+  #authenticate(frame: Frame, heard: Handshake.Transcript): Verdict {
     const auth = Handshake.decodeAuth(frame.value)
     if (
       Result.isFailure(auth) ||
-      !Handshake.isProof(Handshake.prove("client", options.token, heard), auth.success.proof)
+      !Handshake.isProof(Handshake.prove("client", this.#options.token, heard), auth.success.proof)
     ) return unauthorized()
-    if (!link.admit()) return new Refused({ text: undefined, reason: "too-many" })
+    if (!this.#link.admit()) return new Refused({ text: undefined, reason: "too-many" })
     if (heard.from === undefined) {
-      sender = { address: undefined, verified: false }
+      this.#sender = { address: undefined, verified: false }
       return undefined
     }
-    return Effect.map(ownsFrom(heard, auth.success.fromProof), (verified) => {
-      sender = { address: heard.from, verified }
+    return Effect.map(this.#ownsFrom(heard, heard.from, auth.success.fromProof), (verified) => {
+      this.#sender = { address: heard.from, verified }
       return undefined
     })
   }
 
-  const tell = (messageId: string, outcome: Outcome, wantsReceipt: boolean, isQuery: boolean) => {
+  /** Whether `from` is the client's own: it knows the token in the capability file of that path. */
+  #ownsFrom(heard: Handshake.Transcript, from: string, fromProof: string | undefined): Effect.Effect<boolean> {
+    if (fromProof === undefined) return Effect.succeed(false)
+    return Effect.match(this.#options.capability.lookup(from), {
+      onSuccess: ({ token }) => Handshake.isProof(Handshake.prove("client", token, heard), fromProof),
+      onFailure: () => false
+    })
+  }
+
+  #request(frame: Frame, sender: Sender, now: Moment): Verdict {
+    const message = Message.fromJson(frame.value)
+    if (message === undefined) return invalid()
+    const messageId = message.meta?.["messageId"]
+    if (!Message.isMessageId(messageId)) return invalid()
+    if (message.type === "ping") {
+      this.#link.push(Message.replies2.pong(this.#options.socketPath, messageId, now.iso))
+      return undefined
+    }
+    const { deliveries, inbox } = this.#options
+    const key = sender.address ?? ""
+    const known = deliveries.find(key, messageId, now.millis)
+    if (known !== undefined) {
+      this.#link.meter.duplicate()
+      this.#link.push(Message.replies2.ack(known.ackId, messageId, true, now.iso))
+      this.#attach(known, messageId, message)
+      return undefined
+    }
+    // The entry's outcome goes by way of the delivery, which may outlive this connection. A handler that waits for an
+    // entry may run, and end, before `offerUnsafe` returns.
+    const delivery: Delivery = { ackId: "", rememberedAt: now.millis, listener: undefined, outcomes: [] }
+    const traceparent = message.meta?.["traceparent"]
+    const stored = inbox.offerUnsafe({
+      message: Message.withoutEnvelope(message),
+      sender,
+      bytes: frame.weight,
+      traceparent: typeof traceparent === "string" ? traceparent : undefined,
+      onOutcome: (outcome) => deliveries.settle(delivery, outcome)
+    }, now.millis)
+    if (Result.isFailure(stored)) {
+      this.#link.meter.refused("full")
+      const retryAfter = Duration.toMillis(this.#options.limits.retryAfter)
+      this.#link.push(Message.replies2.full(messageId, retryAfter, now.iso))
+      return undefined
+    }
+    delivery.ackId = stored.success.id
+    deliveries.remember(key, messageId, delivery)
+    this.#link.meter.accepted(frame.bytes)
+    this.#link.push(Message.replies2.ack(delivery.ackId, messageId, false, now.iso))
+    this.#attach(delivery, messageId, message)
+    return undefined
+  }
+
+  /** From now on this connection is told what becomes of the message, beginning with what is known already. */
+  #attach(delivery: Delivery, messageId: string, message: Message.Message) {
+    const wantsReceipt = message.meta?.["receipt"] === "handled"
+    const isQuery = message.type === "query"
+    if (!wantsReceipt && !isQuery) return
+    const listener = (outcome: Outcome) => {
+      this.#tell(messageId, outcome, wantsReceipt, isQuery)
+      // Nothing follows these.
+      if (outcome._tag !== "Replied") this.#detach(delivery, listener)
+    }
+    delivery.listener = listener
+    this.#attached ??= new Map()
+    this.#attached.set(delivery, listener)
+    for (const outcome of delivery.outcomes) listener(outcome)
+  }
+
+  #detach(delivery: Delivery, listener: Listener) {
+    if (this.#attached?.get(delivery) === listener) this.#attached.delete(delivery)
+    // A later connection of the sender may have taken its place.
+    if (delivery.listener === listener) delivery.listener = undefined
+  }
+
+  #tell(messageId: string, outcome: Outcome, wantsReceipt: boolean, isQuery: boolean) {
+    const link = this.#link
     const iso = link.isoNow()
     switch (outcome._tag) {
       case "Replied": {
         const answer = Message.replies2.answer(outcome.data, messageId, iso)
         // An answer that no frame can hold is none.
         return link.pushLater(
-          Buffer.byteLength(answer) - 1 <= limits.maxFrameBytes ? answer : Message.replies2.noAnswer(messageId, iso)
+          Buffer.byteLength(answer) - 1 <= this.#options.limits.maxFrameBytes
+            ? answer
+            : Message.replies2.noAnswer(messageId, iso)
         )
       }
       case "Handled":
@@ -105,81 +183,9 @@ export const make = (
         return
     }
   }
-
-  const detach = (delivery: Delivery, listener: Listener) => {
-    if (attached.get(delivery) === listener) attached.delete(delivery)
-    // A later connection of the sender may have taken its place.
-    if (delivery.listener === listener) delivery.listener = undefined
-  }
-  link.onEnd(() => {
-    for (const [delivery, listener] of attached) detach(delivery, listener)
-  })
-
-  /** From now on this connection is told what becomes of the message, beginning with what is known already. */
-  const attach = (delivery: Delivery, messageId: string, message: Message.Message) => {
-    const wantsReceipt = message.meta?.["receipt"] === "handled"
-    const isQuery = message.type === "query"
-    if (!wantsReceipt && !isQuery) return
-    const listener = (outcome: Outcome) => {
-      tell(messageId, outcome, wantsReceipt, isQuery)
-      // Nothing follows these.
-      if (outcome._tag !== "Replied") detach(delivery, listener)
-    }
-    delivery.listener = listener
-    attached.set(delivery, listener)
-    for (const outcome of delivery.outcomes) listener(outcome)
-  }
-
-  const request = (frame: Frame, from: Sender, now: Moment): Verdict => {
-    const message = Message.fromJson(frame.value)
-    if (message === undefined) return invalid()
-    const messageId = message.meta?.["messageId"]
-    if (!Message.isMessageId(messageId)) return invalid()
-    if (message.type === "ping") {
-      link.push(Message.replies2.pong(options.socketPath, messageId, now.iso))
-      return undefined
-    }
-    const key = from.address ?? ""
-    const known = deliveries.find(key, messageId, now.millis)
-    if (known !== undefined) {
-      link.meter.duplicate()
-      link.push(Message.replies2.ack(known.ackId, messageId, true, now.iso))
-      attach(known, messageId, message)
-      return undefined
-    }
-    // The entry's outcome goes by way of the delivery, which may outlive this connection. A handler that waits for an
-    // entry may run, and end, before `offerUnsafe` returns.
-    const delivery: Delivery = { ackId: "", rememberedAt: now.millis, listener: undefined, outcomes: [] }
-    const traceparent = message.meta?.["traceparent"]
-    const stored = inbox.offerUnsafe({
-      message: Message.withoutEnvelope(message),
-      sender: from,
-      bytes: frame.weight,
-      traceparent: typeof traceparent === "string" ? traceparent : undefined,
-      onOutcome: (outcome) => deliveries.settle(delivery, outcome)
-    }, now.millis)
-    if (Result.isFailure(stored)) {
-      link.meter.refused("full")
-      link.push(Message.replies2.full(messageId, retryAfter, now.iso))
-      return undefined
-    }
-    delivery.ackId = stored.success.id
-    deliveries.remember(key, messageId, delivery)
-    link.meter.accepted(frame.bytes)
-    link.push(Message.replies2.ack(delivery.ackId, messageId, false, now.iso))
-    attach(delivery, messageId, message)
-    return undefined
-  }
-
-  return {
-    judge: (frame, now) =>
-      transcript === undefined
-        ? greet(frame)
-        : sender === undefined
-        ? authenticate(frame, transcript)
-        : request(frame, sender, now)
-  }
 }
+
+export const make = (options: Options, link: Link2): Session => new Protocol2(options, link)
 
 /** Whether the first frame of a connection chooses protocol 2. */
 export const isHello = (frame: Frame): boolean => Object.hasOwn(frame.value, "type") && frame.value["type"] === "hello"

@@ -23,6 +23,8 @@ export type Verdict = Refused | undefined | Effect.Effect<Refused | undefined>
 /** One protocol on one connection: judges its frames in order, and pushes the replies to its outbox. */
 export interface Session {
   readonly judge: (frame: Frame, now: Moment) => Verdict
+  /** The connection has ended. */
+  readonly end: () => void
 }
 
 /** What a session has of its connection. */

@@ -2,7 +2,7 @@
  * A peer of a `Connection` without I/O: it sends exactly the bytes it is told and reports exactly what it is sent. The
  * connection it talks to runs in a fiber of the test, on the clock of the test.
  */
-import { Effect, Redacted } from "effect"
+import { Deferred, Effect, Redacted } from "effect"
 import { Socket } from "effect/socket"
 import * as Capability from "../../src/Capability.ts"
 import * as Connection from "../../src/Connection.ts"
@@ -61,12 +61,17 @@ export const connectMemory = Effect.gen(function*() {
   } satisfies MemoryPeer
 })
 
-/** A socket whose peer never reads: a write leaves its text in `written` and does not finish. */
+/** A socket whose peer never reads: a write leaves its text in `written` and does not finish before the end. */
 export const neverRead = (written: Array<string>) => (socket: Socket.Socket): Socket.Socket => {
+  const gone = new Socket.SocketError({ reason: new Socket.SocketCloseError({ code: 1006 }) })
+  const closed = Deferred.makeUnsafe<never, Socket.SocketError>()
   const write: Socket.Writer["write"] = (chunk) =>
     Socket.isCloseEvent(chunk)
-      ? Effect.scoped(Effect.flatMap(socket.writer, (writer) => writer.write(chunk)))
-      : Effect.andThen(Effect.sync(() => written.push(String(chunk))), Effect.never)
+      ? Effect.andThen(
+        Deferred.fail(closed, gone),
+        Effect.scoped(Effect.flatMap(socket.writer, (writer) => writer.write(chunk)))
+      )
+      : Effect.andThen(Effect.sync(() => written.push(String(chunk))), Deferred.await(closed))
   return Socket.make({
     reader: socket.reader,
     writer: Effect.succeed({ write, writeAll: (chunks) => Effect.forEach(chunks, write, { discard: true }) })

@@ -1,0 +1,280 @@
+/**
+ * One accepted connection, over any `Socket`. Its fiber waits for bytes, judges what they are, and writes the replies
+ * before it waits again; all within the turn in which they arrive, unless the peer does not read. What else happens to
+ * it, a missed deadline or a reply of another fiber, is done beside that fiber.
+ */
+import type * as Clock from "effect/Clock"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Socket from "effect/socket/Socket"
+import type { Capability } from "../Capability.ts"
+import * as Framing from "../Framing.ts"
+import type { Inbox } from "../Inbox.ts"
+import type { Values } from "../Limits.ts"
+import * as Message from "../Message.ts"
+import type * as deadlines from "./deadlines.ts"
+import type { Deliveries } from "./deliveries.ts"
+import type * as metrics from "./metrics.ts"
+import { Outbox, type Unread } from "./outbox2.ts"
+import type { Place } from "./peerPool.ts"
+import * as protocol1 from "./protocol1.ts"
+import * as protocol2 from "./protocol2.ts"
+import { type Moment, Refused, type Session } from "./session.ts"
+
+/** What all connections of an endpoint share. */
+export interface Endpoint {
+  readonly socketPath: string
+  readonly token: protocol2.Options["token"]
+  readonly protocol1: boolean
+  readonly capability: Capability["Service"]
+  readonly inbox: Inbox["Service"]
+  readonly limits: Values
+  readonly clock: Clock.Clock
+  readonly deadlines: deadlines.Deadlines
+  readonly deliveries: Deliveries
+  readonly meter: metrics.Meter
+  readonly unread: Unread
+  readonly isoAt: (millis: number) => string
+  /** Counts and logs why a connection ends. */
+  readonly note: (reason: metrics.Reason) => Effect.Effect<void>
+  readonly delayOfRefusal: () => Duration.Duration
+  /** Runs an effect beside the connections, as long as the endpoint lives. */
+  readonly fork: (effect: Effect.Effect<void>) => void
+}
+
+const expiredTexts = {
+  authentication: Message.errorTexts.authenticationTimeout,
+  idle: Message.errorTexts.idleTimeout,
+  frame: Message.errorTexts.frameTimeout
+} as const
+
+const framingText = ({ reason }: Framing.FramingError) =>
+  reason._tag === "FrameTooLarge"
+    ? Message.errorTexts.frameTooLarge(reason.maxBytes, reason.bytesSeen)
+    : Message.errorTexts.invalidFrame
+
+/** Bytes judged at a time; their replies are written before more is. */
+const maxPieceBytes = 16_384
+
+type Chunks = ReadonlyArray<Uint8Array>
+type Judging = Effect.Effect<void, Refused | Framing.FramingError | Socket.SocketError>
+
+const nothing: Chunks = []
+
+export class Accepted implements protocol2.Link2 {
+  readonly #endpoint: Endpoint
+  readonly #socket: Socket.Socket
+  readonly #pull: Effect.Effect<Chunks, Socket.SocketError>
+  readonly #writer: Socket.Writer
+  readonly #place: Place
+  readonly #decoder: Framing.Decoder
+  readonly #watch: deadlines.Watch
+  readonly #outbox: Outbox
+  // Chosen by the first frame.
+  #session: Session | undefined
+  // With the last word, whoever says it. From then on nothing is judged.
+  #isEnding = false
+  // Arrived and not judged: bytes; the frames of a piece of them, and where the next one stands; what follows the last.
+  // Only the connection's own fiber touches them.
+  #unheard = nothing
+  #frames: Array<Framing.Frame | undefined> = []
+  #at = 0
+  #problem: Framing.FramingError | undefined
+  #now: Moment = { millis: 0, iso: "" }
+
+  constructor(
+    endpoint: Endpoint,
+    socket: Socket.Socket,
+    pull: Effect.Effect<Chunks, Socket.SocketError>,
+    writer: Socket.Writer,
+    place: Place
+  ) {
+    this.#endpoint = endpoint
+    this.#socket = socket
+    this.#pull = pull
+    this.#writer = writer
+    this.#place = place
+    this.#decoder = Framing.makeDecoder(endpoint.limits)
+    this.#watch = endpoint.deadlines.watch(this)
+    this.#outbox = new Outbox((chunk) => this.#write(chunk), endpoint.fork, endpoint.unread)
+  }
+
+  /** Serves the peer until the connection has ended, whoever ends it. */
+  get run(): Effect.Effect<void> {
+    const readOn: Judging = Effect.flatMap(this.#pull, (chunks) => Effect.flatMap(this.#hear(chunks), () => readOn))
+    return readOn.pipe(
+      Effect.catchTags({
+        FramingError: (error) =>
+          this.#refuse(error.reason._tag === "FrameTooLarge" ? "too-large" : "invalid", framingText(error)),
+        Refused: ({ reason, text }) => this.#refuse(reason, text)
+      }),
+      // A failed pull means that the peer has closed its side, or is gone: what it sent before has been judged.
+      Effect.ignore,
+      Effect.onExit(() => {
+        this.#end()
+        return Effect.void
+      })
+    )
+  }
+
+  push(reply: string) {
+    this.#outbox.push(reply)
+  }
+
+  pushLater(reply: string) {
+    // What is dropped here is remembered: the sender gets it when it asks again over a connection that it reads.
+    if (this.#outbox.isBlocked && this.#leavesTooMuch()) return this.#cutLate()
+    this.#outbox.push(reply)
+    this.#outbox.wake()
+  }
+
+  isoNow() {
+    return this.#endpoint.isoAt(this.#endpoint.clock.currentTimeMillisUnsafe())
+  }
+
+  admit() {
+    const isAdmitted = this.#place.admit()
+    if (isAdmitted) this.#watch.authenticated()
+    return isAdmitted
+  }
+
+  get meter() {
+    return this.#endpoint.meter
+  }
+
+  onExpired(kind: deadlines.Expired) {
+    if (kind === "close") return this.#cut()
+    // A peer that does not read would not read a last word either.
+    if (kind === "write") return this.#cutLate()
+    this.#isEnding = true
+    this.#watch.closing()
+    this.#endpoint.fork(
+      Effect.andThen(this.#endpoint.note("timeout"), Effect.ignore(this.#sayLast(expiredTexts[kind])))
+    )
+  }
+
+  #hear(chunks: Chunks): Judging {
+    if (this.#isEnding) return Effect.void
+    if (this.#session === undefined) this.#place.mark("heard")
+    const { clock, isoAt } = this.#endpoint
+    const millis = clock.currentTimeMillisUnsafe()
+    this.#now = { millis, iso: isoAt(millis) }
+    this.#watch.active()
+    this.#unheard = chunks
+    return this.#judge()
+  }
+
+  /** Judges what has arrived, as far as there is nothing to wait for; then what remains. */
+  #judge(): Judging {
+    while (!this.#isEnding) {
+      const frame = this.#frames[this.#at]
+      if (frame !== undefined) {
+        // Heavier than its bytes: a peer that does not read must not make those stay that have been judged.
+        this.#frames[this.#at++] = undefined
+        this.#session ??= this.#begin(frame)
+        const verdict = this.#session.judge(frame, this.#now)
+        if (verdict !== undefined) return this.#heed(verdict)
+        if (this.#outbox.size >= this.#endpoint.limits.maxUnreadBytes) return this.#flushAndJudge
+      } else if (this.#problem !== undefined) {
+        return Effect.andThen(this.#outbox.flush, this.#problem)
+      } else if (this.#unheard.length === 0) {
+        return this.#settle()
+      } else {
+        if (this.#outbox.size > 0) return this.#flushAndJudge
+        this.#decodePiece()
+      }
+    }
+    return Effect.void
+  }
+
+  get #flushAndJudge(): Judging {
+    return Effect.flatMap(this.#outbox.flush, () => this.#judge())
+  }
+
+  #heed(verdict: Refused | Effect.Effect<Refused | undefined>): Judging {
+    if (verdict instanceof Refused) return Effect.andThen(this.#outbox.flush, verdict)
+    return Effect.flatMap(verdict, (refused) => refused === undefined ? this.#judge() : this.#heed(refused))
+  }
+
+  /** The next piece of what has arrived: of a flood, no more is parsed and answered at once than may be left unread. */
+  #decodePiece() {
+    const [first = new Uint8Array(), ...others] = this.#unheard
+    this.#unheard = first.length > maxPieceBytes ? [first.subarray(maxPieceBytes), ...others] : others
+    this.#frames = []
+    this.#at = 0
+    this.#problem = this.#decoder.push(first.subarray(0, maxPieceBytes), this.#frames as Array<Framing.Frame>)
+  }
+
+  /** Everything has been judged: writes the replies. */
+  #settle(): Judging {
+    this.#frames = []
+    this.#at = 0
+    const begun = this.#decoder.partialFrame()
+    if (begun === undefined) {
+      this.#watch.frameBegun(begun)
+      return this.#outbox.flush
+    }
+    // While the peer does not read, it is not read either, so the time of its frame has not begun.
+    return Effect.map(this.#outbox.flush, () => this.#watch.frameBegun(begun))
+  }
+
+  #begin(first: Framing.Frame): Session {
+    if (protocol2.isHello(first)) return protocol2.make(this.#endpoint, this)
+    return this.#endpoint.protocol1 ? protocol1.make(this.#endpoint, this) : protocol1.refuse
+  }
+
+  #refuse(reason: metrics.Reason, text: string | undefined): Effect.Effect<void, Socket.SocketError> {
+    this.#isEnding = true
+    this.#watch.end()
+    return Effect.gen({ self: this }, function*() {
+      yield* this.#endpoint.note(reason)
+      if (reason === "unauthorized") {
+        this.#place.mark("refused")
+        // Nothing is read meanwhile, so that a half-close does not shorten it.
+        yield* Effect.sleep(this.#endpoint.delayOfRefusal())
+      }
+      if (text === undefined) return yield* this.#writer.write(new Socket.CloseEvent())
+      this.#watch.closing()
+      yield* this.#sayLast(text)
+      // What still arrives is dropped until the peer hangs up.
+      return yield* Effect.forever(this.#pull)
+    })
+  }
+
+  /** Says the last word and half-closes. */
+  #sayLast(text: string): Effect.Effect<void, Socket.SocketError> {
+    const last = Message.replies.error(text, this.isoNow())
+    return Effect.scoped(Effect.flatMap(this.#socket.writer, (writer) => writer.write(last)))
+  }
+
+  #cutLate() {
+    this.#endpoint.fork(this.#endpoint.note("timeout"))
+    this.#cut()
+  }
+
+  #cut() {
+    this.#isEnding = true
+    this.#watch.end()
+    this.#endpoint.fork(Effect.ignore(this.#writer.write(new Socket.CloseEvent())))
+  }
+
+  #write(chunk: string | Uint8Array) {
+    this.#watch.writing()
+    return Effect.map(this.#writer.write(chunk), () => this.#watch.written())
+  }
+
+  /** When all peers together leave too much unread, each may leave an equal share. */
+  #leavesTooMuch(): boolean {
+    const { limits, unread } = this.#endpoint
+    const own = this.#outbox.unread
+    return own >= limits.maxUnreadBytes ||
+      (unread.bytes >= limits.maxTotalUnreadBytes && own >= limits.maxTotalUnreadBytes / limits.maxPeers)
+  }
+
+  #end() {
+    this.#isEnding = true
+    this.#watch.end()
+    this.#session?.end()
+    this.#outbox.dispose()
+  }
+}
