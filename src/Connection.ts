@@ -11,15 +11,16 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import type * as Redacted from "effect/Redacted"
-import * as Socket from "effect/socket/Socket"
+import type * as Socket from "effect/socket/Socket"
 import { Capability } from "./Capability.ts"
 import { Inbox } from "./Inbox.ts"
 import { Accepted, type Endpoint } from "./internal/accepted.ts"
 import * as deadlines from "./internal/deadlines.ts"
 import * as deliveries from "./internal/deliveries.ts"
 import * as metrics from "./internal/metrics.ts"
-import type { Progress } from "./internal/peerPool.ts"
+import type { Place } from "./internal/peerPool.ts"
 import * as refusalDelay from "./internal/refusalDelay.ts"
+import * as wires from "./internal/wire.ts"
 import { Limits } from "./Limits.ts"
 
 export interface Options {
@@ -38,8 +39,6 @@ const makeIsoAt = () => {
     return formatted.iso
   }
 }
-
-const ignore = () => {}
 
 /** Milliseconds between two warnings of refused authentication; those between are counted. */
 const warningInterval = 10_000
@@ -69,8 +68,8 @@ const noteRefusals = (meter: metrics.Meter) => {
 
 /**
  * A handler for accepted sockets that stores messages in the `Inbox` in scope. It ends when the connection has; it never
- * fails. `admit` is asked once, when the peer has proved itself, whether there is room for one more; when there is not,
- * the connection ends without a reply; `mark` is told when its first bytes arrive, and when its proof was wrong: then the
+ * fails. Its `place` is asked once, when the peer has proved itself, whether there is room for one more; when there is not,
+ * the connection ends without a reply. It is told when its first bytes arrive, and when its proof was wrong: then the
  * answer may wait, and longer after many of them. What the endpoint remembers of messages is shared by all its connections.
  */
 export const make = Effect.fnUntraced(function*(options: Options) {
@@ -96,10 +95,12 @@ export const make = Effect.fnUntraced(function*(options: Options) {
     fork
   }
 
-  return (socket: Socket.Socket, admit: () => boolean, mark: (progress: Progress) => void = ignore) =>
-    Effect.gen(function*() {
-      const pull = yield* Socket.readerBytes(socket)
-      const writer = yield* socket.writer
-      yield* new Accepted(endpoint, socket, pull, writer, { admit, mark }).run
-    }).pipe(Effect.scoped, Effect.ignore)
+  return (socket: Socket.Socket, place: Place): Effect.Effect<void> =>
+    wires.isWire(socket)
+      ? new Accepted(endpoint, socket, place).run
+      : wires.fromSocket(socket, fork).pipe(
+        Effect.flatMap((wire) => new Accepted(endpoint, wire, place).run),
+        Effect.scoped,
+        Effect.ignore
+      )
 })

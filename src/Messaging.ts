@@ -225,7 +225,7 @@ export const make: (options?: Options) => Effect.Effect<
 
   const pool = peerPool.make(limits, yield* metrics.make)
   const connection = yield* Connection.make({ socketPath, token, protocol1: options.protocol1 })
-  yield* listener.run((socket) => pool.run(({ admit, mark }) => connection(socket, admit, mark))).pipe(
+  yield* listener.run((socket) => pool.run((place) => connection(socket, place))).pipe(
     Effect.tapCause((cause) => Effect.logError("the endpoint stopped accepting connections", cause)),
     Effect.forkScoped({ startImmediately: true })
   )

@@ -14,7 +14,7 @@ import { tooLong } from "./Address.ts"
 import { Host } from "./Host.ts"
 import { accept } from "./internal/acceptor.ts"
 import { Interposer, type Interposition } from "./internal/interposer.ts"
-import { fromNetSocket } from "./internal/nodeSocket.ts"
+import { NodeSocket } from "./internal/nodeSocket.ts"
 import { Posix } from "./internal/posix.ts"
 import * as privateFiles from "./internal/privateFiles.ts"
 import { errnoOf } from "./internal/privateFiles.ts"
@@ -69,7 +69,7 @@ const connect = Effect.fnUntraced(function*(beforeCall: BeforeCall, socketPath: 
   const { conn, socket } = yield* Effect.acquireRelease(
     Effect.sync(() => {
       const conn = net.createConnection({ path: socketPath, allowHalfOpen: true })
-      return { conn, socket: fromNetSocket(conn) }
+      return { conn, socket: new NodeSocket(conn) }
     }),
     ({ conn }) => Effect.sync(() => conn.destroy())
   )

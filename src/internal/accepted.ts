@@ -6,7 +6,7 @@
 import type * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Socket from "effect/socket/Socket"
+import type * as Socket from "effect/socket/Socket"
 import type { Capability } from "../Capability.ts"
 import * as Framing from "../Framing.ts"
 import type { Inbox } from "../Inbox.ts"
@@ -15,11 +15,12 @@ import * as Message from "../Message.ts"
 import type * as deadlines from "./deadlines.ts"
 import type { Deliveries } from "./deliveries.ts"
 import type * as metrics from "./metrics.ts"
-import { Outbox, type Unread } from "./outbox2.ts"
+import { Outbox, type Sink, type Unread } from "./outbox2.ts"
 import type { Place } from "./peerPool.ts"
 import * as protocol1 from "./protocol1.ts"
 import * as protocol2 from "./protocol2.ts"
 import { type Moment, Refused, type Session } from "./session.ts"
+import type { Chunks, Wire } from "./wire.ts"
 
 /** What all connections of an endpoint share. */
 export interface Endpoint {
@@ -56,16 +57,13 @@ const framingText = ({ reason }: Framing.FramingError) =>
 /** Bytes judged at a time; their replies are written before more is. */
 const maxPieceBytes = 16_384
 
-type Chunks = ReadonlyArray<Uint8Array>
 type Judging = Effect.Effect<void, Refused | Framing.FramingError | Socket.SocketError>
 
 const nothing: Chunks = []
 
-export class Accepted implements protocol2.Link2 {
+export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
   readonly #endpoint: Endpoint
-  readonly #socket: Socket.Socket
-  readonly #pull: Effect.Effect<Chunks, Socket.SocketError>
-  readonly #writer: Socket.Writer
+  readonly #wire: Wire
   readonly #place: Place
   readonly #decoder: Framing.Decoder
   readonly #watch: deadlines.Watch
@@ -82,26 +80,21 @@ export class Accepted implements protocol2.Link2 {
   #problem: Framing.FramingError | undefined
   #now: Moment = { millis: 0, iso: "" }
 
-  constructor(
-    endpoint: Endpoint,
-    socket: Socket.Socket,
-    pull: Effect.Effect<Chunks, Socket.SocketError>,
-    writer: Socket.Writer,
-    place: Place
-  ) {
+  constructor(endpoint: Endpoint, wire: Wire, place: Place) {
     this.#endpoint = endpoint
-    this.#socket = socket
-    this.#pull = pull
-    this.#writer = writer
+    this.#wire = wire
     this.#place = place
     this.#decoder = Framing.makeDecoder(endpoint.limits)
     this.#watch = endpoint.deadlines.watch(this)
-    this.#outbox = new Outbox((chunk) => this.#write(chunk), endpoint.fork, endpoint.unread)
+    this.#outbox = new Outbox(this, endpoint.unread)
   }
 
   /** Serves the peer until the connection has ended, whoever ends it. */
   get run(): Effect.Effect<void> {
-    const readOn: Judging = Effect.flatMap(this.#pull, (chunks) => Effect.flatMap(this.#hear(chunks), () => readOn))
+    const readOn: Judging = Effect.flatMap(this.#wire.pull, (chunks) => {
+      const judging = this.#hear(chunks)
+      return judging === undefined ? readOn : Effect.flatMap(judging, () => readOn)
+    })
     return readOn.pipe(
       Effect.catchTags({
         FramingError: (error) =>
@@ -142,6 +135,22 @@ export class Accepted implements protocol2.Link2 {
     return this.#endpoint.meter
   }
 
+  get fork() {
+    return this.#endpoint.fork
+  }
+
+  write(chunk: string | Uint8Array) {
+    return this.#wire.write(chunk)
+  }
+
+  onBlocked() {
+    this.#watch.writing()
+  }
+
+  onUnblocked() {
+    this.#watch.written()
+  }
+
   onExpired(kind: deadlines.Expired) {
     if (kind === "close") return this.#cut()
     // A peer that does not read would not read a last word either.
@@ -153,8 +162,9 @@ export class Accepted implements protocol2.Link2 {
     )
   }
 
-  #hear(chunks: Chunks): Judging {
-    if (this.#isEnding) return Effect.void
+  /** Undefined when all of it has been judged, and answered. */
+  #hear(chunks: Chunks): Judging | undefined {
+    if (this.#isEnding) return undefined
     if (this.#session === undefined) this.#place.mark("heard")
     const { clock, isoAt } = this.#endpoint
     const millis = clock.currentTimeMillisUnsafe()
@@ -164,9 +174,13 @@ export class Accepted implements protocol2.Link2 {
     return this.#judge()
   }
 
-  /** Judges what has arrived, as far as there is nothing to wait for; then what remains. */
-  #judge(): Judging {
+  /** Judges what has arrived, as far as there is nothing to wait for; then an effect does the rest. */
+  #judge(): Judging | undefined {
     while (!this.#isEnding) {
+      if (this.#outbox.size >= this.#endpoint.limits.maxUnreadBytes) {
+        const flushing = this.#outbox.flush()
+        if (flushing !== undefined) return Effect.flatMap(flushing, this.#judgeOn)
+      }
       const frame = this.#frames[this.#at]
       if (frame !== undefined) {
         // Heavier than its bytes: a peer that does not read must not make those stay that have been judged.
@@ -174,26 +188,26 @@ export class Accepted implements protocol2.Link2 {
         this.#session ??= this.#begin(frame)
         const verdict = this.#session.judge(frame, this.#now)
         if (verdict !== undefined) return this.#heed(verdict)
-        if (this.#outbox.size >= this.#endpoint.limits.maxUnreadBytes) return this.#flushAndJudge
-      } else if (this.#problem !== undefined) {
-        return Effect.andThen(this.#outbox.flush, this.#problem)
-      } else if (this.#unheard.length === 0) {
-        return this.#settle()
-      } else {
-        if (this.#outbox.size > 0) return this.#flushAndJudge
-        this.#decodePiece()
+        continue
       }
+      // The replies to this piece are written before the next is parsed.
+      const flushing = this.#outbox.flush()
+      if (flushing !== undefined) return Effect.flatMap(flushing, this.#judgeOn)
+      if (this.#problem !== undefined) return Effect.fail(this.#problem)
+      if (this.#unheard.length === 0) {
+        this.#watch.frameBegun(this.#decoder.partialFrame())
+        return undefined
+      }
+      this.#decodePiece()
     }
-    return Effect.void
+    return undefined
   }
 
-  get #flushAndJudge(): Judging {
-    return Effect.flatMap(this.#outbox.flush, () => this.#judge())
-  }
+  readonly #judgeOn = (): Judging => this.#judge() ?? Effect.void
 
   #heed(verdict: Refused | Effect.Effect<Refused | undefined>): Judging {
-    if (verdict instanceof Refused) return Effect.andThen(this.#outbox.flush, verdict)
-    return Effect.flatMap(verdict, (refused) => refused === undefined ? this.#judge() : this.#heed(refused))
+    if (verdict instanceof Refused) return Effect.andThen(this.#outbox.flush() ?? Effect.void, verdict)
+    return Effect.flatMap(verdict, (refused) => refused === undefined ? this.#judgeOn() : this.#heed(refused))
   }
 
   /** The next piece of what has arrived: of a flood, no more is parsed and answered at once than may be left unread. */
@@ -203,19 +217,6 @@ export class Accepted implements protocol2.Link2 {
     this.#frames = []
     this.#at = 0
     this.#problem = this.#decoder.push(first.subarray(0, maxPieceBytes), this.#frames as Array<Framing.Frame>)
-  }
-
-  /** Everything has been judged: writes the replies. */
-  #settle(): Judging {
-    this.#frames = []
-    this.#at = 0
-    const begun = this.#decoder.partialFrame()
-    if (begun === undefined) {
-      this.#watch.frameBegun(begun)
-      return this.#outbox.flush
-    }
-    // While the peer does not read, it is not read either, so the time of its frame has not begun.
-    return Effect.map(this.#outbox.flush, () => this.#watch.frameBegun(begun))
   }
 
   #begin(first: Framing.Frame): Session {
@@ -233,18 +234,17 @@ export class Accepted implements protocol2.Link2 {
         // Nothing is read meanwhile, so that a half-close does not shorten it.
         yield* Effect.sleep(this.#endpoint.delayOfRefusal())
       }
-      if (text === undefined) return yield* this.#writer.write(new Socket.CloseEvent())
+      if (text === undefined) return this.#wire.destroy()
       this.#watch.closing()
       yield* this.#sayLast(text)
       // What still arrives is dropped until the peer hangs up.
-      return yield* Effect.forever(this.#pull)
+      return yield* Effect.forever(this.#wire.pull)
     })
   }
 
   /** Says the last word and half-closes. */
   #sayLast(text: string): Effect.Effect<void, Socket.SocketError> {
-    const last = Message.replies.error(text, this.isoNow())
-    return Effect.scoped(Effect.flatMap(this.#socket.writer, (writer) => writer.write(last)))
+    return this.#wire.end(Message.replies.error(text, this.isoNow()))
   }
 
   #cutLate() {
@@ -255,12 +255,7 @@ export class Accepted implements protocol2.Link2 {
   #cut() {
     this.#isEnding = true
     this.#watch.end()
-    this.#endpoint.fork(Effect.ignore(this.#writer.write(new Socket.CloseEvent())))
-  }
-
-  #write(chunk: string | Uint8Array) {
-    this.#watch.writing()
-    return Effect.map(this.#writer.write(chunk), () => this.#watch.written())
+    this.#wire.destroy()
   }
 
   /** When all peers together leave too much unread, each may leave an equal share. */

@@ -1,5 +1,5 @@
 /**
- * A `node:net` connection as an Effect `Socket`, and its end.
+ * A `node:net` connection as an Effect `Socket`, and as a `Wire`.
  *
  * `NodeSocket.fromDuplex` reads through `readable` events and builds a `SocketError` with a stack trace for each
  * connection that ends; a write to a dead connection waits for ever. Here data goes straight from the socket to the
@@ -7,115 +7,153 @@
  */
 import * as Effect from "effect/Effect"
 import * as Socket from "effect/socket/Socket"
+import { Buffer } from "node:buffer"
 import type * as Net from "node:net"
 import * as ownMemory from "./ownMemory.ts"
+import * as wires from "./wire.ts"
 
-type Chunks = [Uint8Array, ...Array<Uint8Array>]
-type Resume = (result: Effect.Effect<Chunks, Socket.SocketError>) => void
+type Bytes = [Uint8Array, ...Array<Uint8Array>]
+type Resume = (result: Effect.Effect<Bytes, Socket.SocketError>) => void
 
 // Ordinary ends carry no information of their own, so every connection shares these.
 const closed = new Socket.SocketError({ reason: new Socket.SocketCloseError({ code: 1000 }) })
 const aborted = new Socket.SocketError({ reason: new Socket.SocketCloseError({ code: 1006 }) })
 const gone = new Socket.SocketError({ reason: new Socket.SocketWriteError({ cause: "the connection is closed" }) })
-const released = Effect.fail(aborted)
 
 /**
  * While the peer does not read, Node keeps three bytes for each character of a text, and one for each byte of a buffer.
  * A shorter text (`StreamBase::WriteString`) is first tried from the stack, without memory of its own.
  */
-const bytesOf = (chunk: string | Uint8Array) =>
-  typeof chunk === "string" && chunk.length > 16_384 / 3 ? ownMemory.encode(chunk) : chunk
+const longText = 16_384 / 3
 
-/** Must be called in the tick in which `conn` was made, so that no event is missed. The socket is left paused. */
-export const fromNetSocket = (conn: Net.Socket): Socket.Socket => {
+export class NodeSocket implements Socket.Socket, wires.Wire {
+  readonly [Socket.TypeId]: typeof Socket.TypeId = Socket.TypeId
+  readonly [wires.TypeId]: typeof wires.TypeId = wires.TypeId
+  readonly #conn: Net.Socket
   // Written by the event handlers. While nobody pulls, the connection is paused and all that has arrived is in its own
   // buffer: once that holds a piece, Node stops reading.
-  let end: Socket.SocketError | undefined
-  let waiter: Resume | undefined
-  const maxPieceBytes = conn.readableHighWaterMark
+  #end: Socket.SocketError | undefined
+  #waiter: Resume | undefined
 
-  const settle = (error: Socket.SocketError) => {
-    end ??= error
-    const resume = waiter
-    waiter = undefined
-    resume?.(Effect.fail(end))
+  /** Must be called in the tick in which `conn` was made, so that no event is missed. The socket is left paused. */
+  constructor(conn: Net.Socket) {
+    this.#conn = conn
+    conn.on("data", (chunk: Uint8Array) => this.#onData(chunk))
+    conn.on("end", () => this.#settle(closed))
+    conn.on("error", () => this.#settle(aborted))
+    conn.on("close", () => this.#settle(closed))
   }
-  conn.on("data", (chunk: Uint8Array) => {
+
+  readonly pull = Effect.callback<Bytes, Socket.SocketError>((resume) => {
+    if (this.#end !== undefined) return resume(Effect.fail(this.#end))
+    this.#waiter = resume
+    const conn = this.#conn
+    // No more than a piece, so that Node does not read ahead of the rest. Comes as `data` there and then.
+    if (conn.readableLength > 0) conn.read(Math.min(conn.readableHighWaterMark, conn.readableLength))
+    else if (conn.isPaused()) conn.resume()
+    return Effect.sync(() => {
+      if (this.#waiter === resume) this.#waiter = undefined
+    })
+  })
+
+  write(chunk: string | Uint8Array) {
+    const conn = this.#conn
+    if (!conn.writable) return Effect.fail(gone)
+    // Of a chunk above the high water mark `write` says false, also when the system has taken all of it.
+    return this.#hand(chunk) || (conn.writable && conn.writableLength === 0) ? undefined : this.#drained
+  }
+
+  end(chunk: string) {
+    return Effect.suspend(() => {
+      const drained = this.write(chunk) ?? Effect.void
+      return Effect.ensuring(drained, Effect.sync(() => this.#finish()))
+    })
+  }
+
+  destroy() {
+    this.#conn.destroy()
+  }
+
+  get reader() {
+    return Effect.acquireRelease(
+      Effect.succeed({ pull: this.pull, upgrade: Socket.SocketUpgradeError.unsupported }),
+      () =>
+        Effect.sync(() => {
+          const resume = this.#waiter
+          this.#waiter = undefined
+          resume?.(Effect.fail(aborted))
+        })
+    )
+  }
+
+  get writer() {
+    const write: Socket.Writer["write"] = (chunk) =>
+      Effect.suspend(() => {
+        if (!Socket.isCloseEvent(chunk)) return this.write(chunk) ?? Effect.void
+        this.destroy()
+        return Effect.void
+      })
+    return Effect.acquireRelease(
+      Effect.succeed({ write, writeAll: (parts) => Effect.forEach(parts, write, { discard: true }) } as Socket.Writer),
+      () => Effect.sync(() => this.#finish())
+    )
+  }
+
+  #hand(chunk: string | Uint8Array): boolean {
+    if (typeof chunk !== "string") return this.#conn.write(chunk)
+    if (chunk.length > longText) return this.#conn.write(ownMemory.encode(chunk))
+    return this.#conn.write(chunk, Buffer.byteLength(chunk) === chunk.length ? "latin1" : "utf8")
+  }
+
+  /** Until the system has taken all that was written, or the connection is gone. */
+  get #drained() {
+    const conn = this.#conn
+    return Effect.callback<void, Socket.SocketError>((resume) => {
+      const cleanup = () => {
+        conn.off("drain", onDrain)
+        conn.off("close", onClose)
+      }
+      const onDrain = () => {
+        cleanup()
+        resume(Effect.void)
+      }
+      const onClose = () => {
+        cleanup()
+        resume(Effect.fail(gone))
+      }
+      conn.on("drain", onDrain)
+      conn.on("close", onClose)
+      return Effect.sync(cleanup)
+    })
+  }
+
+  #finish() {
+    if (this.#conn.writable) this.#conn.end()
+  }
+
+  #settle(error: Socket.SocketError) {
+    this.#end ??= error
+    const resume = this.#waiter
+    this.#waiter = undefined
+    resume?.(Effect.fail(this.#end))
+  }
+
+  #onData(chunk: Uint8Array) {
+    const conn = this.#conn
+    const maxPieceBytes = conn.readableHighWaterMark
     let rest = chunk
-    for (let resume = waiter; resume !== undefined && rest.length > 0; resume = waiter) {
-      waiter = undefined
-      const piece = rest.subarray(0, maxPieceBytes)
-      rest = rest.subarray(maxPieceBytes)
+    for (let resume = this.#waiter; resume !== undefined && rest.length > 0; resume = this.#waiter) {
+      this.#waiter = undefined
+      const piece = rest.length > maxPieceBytes ? rest.subarray(0, maxPieceBytes) : rest
+      rest = rest.subarray(piece.length)
       resume(Effect.succeed([piece]))
     }
     // It has been asked for more meanwhile.
-    if (waiter !== undefined) return
+    if (this.#waiter !== undefined) return
     conn.pause()
     // A small rest would keep the whole chunk it lies in, beside the one that Node then still reads.
     if (rest.length > 0) conn.unshift(rest.length < maxPieceBytes ? ownMemory.copy(rest) : rest)
-  })
-  conn.on("end", () => settle(closed))
-  conn.on("error", () => settle(aborted))
-  conn.on("close", () => settle(closed))
-
-  const pull = Effect.callback<Chunks, Socket.SocketError>((resume) => {
-    if (end !== undefined) return resume(Effect.fail(end))
-    waiter = resume
-    // No more than a piece, so that Node does not read ahead of the rest. Comes as `data` there and then.
-    if (conn.readableLength > 0) conn.read(Math.min(maxPieceBytes, conn.readableLength))
-    else if (conn.isPaused()) conn.resume()
-    return Effect.sync(() => {
-      if (waiter === resume) waiter = undefined
-    })
-  })
-
-  const drained = Effect.callback<void, Socket.SocketError>((resume) => {
-    const cleanup = () => {
-      conn.off("drain", onDrain)
-      conn.off("close", onClose)
-    }
-    const onDrain = () => {
-      cleanup()
-      resume(Effect.void)
-    }
-    const onClose = () => {
-      cleanup()
-      resume(Effect.fail(gone))
-    }
-    conn.on("drain", onDrain)
-    conn.on("close", onClose)
-    return Effect.sync(cleanup)
-  })
-
-  const write: Socket.Writer["write"] = (chunk) =>
-    Effect.suspend(() => {
-      if (Socket.isCloseEvent(chunk)) {
-        conn.destroy()
-        return Effect.void
-      }
-      if (!conn.writable) return Effect.fail(gone)
-      // Of a chunk above the high water mark `write` says false, also when the system has taken all of it.
-      return conn.write(bytesOf(chunk)) || (conn.writable && conn.writableLength === 0) ? Effect.void : drained
-    })
-
-  return Socket.make({
-    reader: Effect.acquireRelease(
-      Effect.succeed({ pull, upgrade: Socket.SocketUpgradeError.unsupported }),
-      () =>
-        Effect.sync(() => {
-          const resume = waiter
-          waiter = undefined
-          resume?.(released)
-        })
-    ),
-    writer: Effect.acquireRelease(
-      Effect.succeed({ write, writeAll: (parts) => Effect.forEach(parts, write, { discard: true }) }),
-      () =>
-        Effect.sync(() => {
-          if (conn.writable) conn.end()
-        })
-    )
-  })
+  }
 }
 
 /** Flushes and closes; what the peer has not taken within `closeTimeout` is dropped. */

@@ -8,6 +8,16 @@ import type * as Socket from "effect/socket/Socket"
 import { Buffer } from "node:buffer"
 import * as ownMemory from "./ownMemory.ts"
 
+/** Where it is written to; see `Wire.write`. */
+export interface Sink {
+  readonly write: (chunk: string | Uint8Array) => Effect.Effect<void, Socket.SocketError> | undefined
+  /** The socket does not take more for the moment; and does again, or never will. */
+  readonly onBlocked: () => void
+  readonly onUnblocked: () => void
+  /** Runs an effect that may outlast the caller. */
+  readonly fork: (effect: Effect.Effect<void>) => void
+}
+
 /** Bytes that all the peers of an endpoint have left unread. Written by their outboxes. */
 export interface Unread {
   bytes: number
@@ -19,29 +29,24 @@ const longText = 16_384 / 3
 /** The socket keeps what it was given until its peer has taken the last byte, so it is not given all at once. */
 const maxWriteBytes = 32_768
 
+const none: ReadonlyArray<string> = []
+
 export class Outbox {
-  readonly #write: (chunk: string | Uint8Array) => Effect.Effect<void, Socket.SocketError>
-  readonly #fork: (effect: Effect.Effect<void>) => void
+  readonly #sink: Sink
   readonly #total: Unread
-  // Written by `push`, emptied by the one fiber that writes.
+  // Written by `push`, emptied by `#writeNext`.
   #pending: Array<string> = []
   #pendingBytes = 0
   // Bytes of the write that has not returned.
   #writtenBytes = 0
-  #isWriting = false
-  // Opened when that write returns; made by who waits for it.
-  #written: Latch.Latch | undefined
+  // There while a write has not returned; open when it has.
+  #blocked: Latch.Latch | undefined
   #isWaking = false
   #isDisposed = false
 
-  /** `fork` runs the writes that `wake` asks for; `total` is shared by all the outboxes of an endpoint. */
-  constructor(
-    write: (chunk: string | Uint8Array) => Effect.Effect<void, Socket.SocketError>,
-    fork: (effect: Effect.Effect<void>) => void,
-    total: Unread = { bytes: 0 }
-  ) {
-    this.#write = write
-    this.#fork = fork
+  /** `total` is shared by all the outboxes of an endpoint. */
+  constructor(sink: Sink, total: Unread = { bytes: 0 }) {
+    this.#sink = sink
     this.#total = total
   }
 
@@ -65,70 +70,94 @@ export class Outbox {
 
   /** Whether the socket is not taking more: the peer has not read what it was sent. */
   get isBlocked() {
-    return this.#isWriting
+    return this.#blocked !== undefined
   }
 
-  /** Writes all there is, after whoever is writing already; returns when the socket takes more. */
-  readonly flush: Effect.Effect<void, Socket.SocketError> = Effect.suspend(() => {
-    if (this.#isWriting) {
-      this.#written ??= Latch.makeUnsafe(false)
-      return Effect.andThen(this.#written.await, this.flush)
+  /**
+   * Writes all there is, behind what is being written already. Undefined when that is done; otherwise an effect that ends
+   * when it is, and the socket takes more.
+   */
+  flush(): Effect.Effect<void, Socket.SocketError> | undefined {
+    if (this.#blocked !== undefined) return Effect.andThen(this.#blocked.await, this.#flushed)
+    while (this.#pending.length > 0) {
+      const waiting = this.#writeNext()
+      if (waiting !== undefined) return Effect.andThen(waiting, this.#flushed)
     }
-    if (this.#pending.length === 0) return Effect.void
-    const text = this.#next()
-    this.#isWriting = true
-    // Of a long text that waits for its peer, only the bytes are kept that the socket keeps as well.
-    const chunk = text.length > longText ? ownMemory.encode(text, this.#writtenBytes) : text
-    return Effect.andThen(Effect.onExit(this.#write(chunk), this.#onWritten), this.flush)
-  })
+    return undefined
+  }
+
+  get #flushed(): Effect.Effect<void, Socket.SocketError> {
+    return Effect.suspend(() => this.flush() ?? Effect.void)
+  }
 
   /** Has all there is written at the end of the turn, for pushes from fibers that must not wait. */
   wake() {
-    if (this.#isWaking || this.#isWriting) return
+    if (this.#isWaking || this.isBlocked) return
     // At the end of the turn there is more to write at once; but not so much that it is not known by then whether the
     // peer reads.
-    if (this.#pendingBytes >= maxWriteBytes) return this.#fork(Effect.ignore(this.flush))
+    if (this.#pendingBytes >= maxWriteBytes) return this.#flushBeside()
     this.#isWaking = true
     queueMicrotask(() => {
       this.#isWaking = false
-      // A write that fails shows in the reading too, behind what the peer still had to say.
-      if (this.#pending.length > 0 && !this.#isWriting) this.#fork(Effect.ignore(this.flush))
+      if (!this.isBlocked) this.#flushBeside()
     })
+  }
+
+  #flushBeside() {
+    const waiting = this.flush()
+    // A write that fails shows in the reading too, behind what the peer still had to say.
+    if (waiting !== undefined) this.#sink.fork(Effect.ignore(waiting))
   }
 
   /** The connection ends, and what was not written with it; what is pushed from now on is dropped. */
   dispose() {
     this.#isDisposed = true
-    this.#total.bytes -= this.#pendingBytes + this.#writtenBytes
+    this.#total.bytes -= this.unread
     this.#pending = []
     this.#pendingBytes = this.#writtenBytes = 0
   }
 
-  readonly #onWritten = () => {
-    this.#isWriting = false
+  #writeNext() {
+    const text = this.#next()
+    // Of a long text that waits for its peer, only the bytes are kept that the socket keeps as well.
+    const chunk = text.length > longText ? ownMemory.encode(text, this.#writtenBytes) : text
+    const waiting = this.#sink.write(chunk)
+    if (waiting === undefined) {
+      this.#passOn()
+      return undefined
+    }
+    const blocked = this.#blocked = Latch.makeUnsafe(false)
+    this.#sink.onBlocked()
+    return Effect.onExit(waiting, () => {
+      this.#blocked = undefined
+      this.#passOn()
+      this.#sink.onUnblocked()
+      return blocked.open
+    })
+  }
+
+  #passOn() {
     this.#total.bytes -= this.#writtenBytes
     this.#writtenBytes = 0
-    this.#written?.openUnsafe()
-    this.#written = undefined
-    return Effect.void
   }
 
   /** The text of the next write: all of it, or of much as many pieces as one write may have. */
   #next(): string {
+    let taken: ReadonlyArray<string> = none
     if (this.#pendingBytes <= maxWriteBytes) {
-      const text = this.#pending.join("")
+      taken = this.#pending
       this.#pending = []
       this.#writtenBytes = this.#pendingBytes
-      this.#pendingBytes = 0
-      return text
-    }
-    let taken = 0
-    for (const text of this.#pending) {
-      if (this.#writtenBytes >= maxWriteBytes) break
-      this.#writtenBytes += Buffer.byteLength(text)
-      taken++
+    } else {
+      let count = 0
+      for (const text of this.#pending) {
+        if (this.#writtenBytes >= maxWriteBytes) break
+        this.#writtenBytes += Buffer.byteLength(text)
+        count++
+      }
+      taken = this.#pending.splice(0, count)
     }
     this.#pendingBytes -= this.#writtenBytes
-    return this.#pending.splice(0, taken).join("")
+    return taken.length === 1 ? taken[0] ?? "" : taken.join("")
   }
 }

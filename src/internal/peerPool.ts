@@ -25,20 +25,24 @@ export interface PeerPool {
   readonly run: (connection: (place: Place) => Effect.Effect<void>) => Effect.Effect<void>
 }
 
-export const make = (
-  limits: Pick<Values, "maxPeers" | "maxUnauthenticatedPeers">,
-  meter?: Meter
-): PeerPool => {
-  // All written in synchronous steps of the connections' own fibers. A set keeps the order of arrival.
-  const unproven = {
-    silent: new Set<Fiber.Fiber<unknown, unknown>>(),
-    heard: new Set<Fiber.Fiber<unknown, unknown>>(),
-    refused: new Set<Fiber.Fiber<unknown, unknown>>()
-  }
-  let proven = 0
+type Stage = "silent" | Progress | "proven"
 
-  const makeRoom = (by: number) => {
-    const { heard, refused, silent } = unproven
+class Pool {
+  readonly limits: Pick<Values, "maxPeers" | "maxUnauthenticatedPeers">
+  readonly meter: Meter | undefined
+  // All written in synchronous steps of the connections' own fibers. A set keeps the order of arrival.
+  readonly silent = new Set<Fiber.Fiber<unknown, unknown>>()
+  readonly heard = new Set<Fiber.Fiber<unknown, unknown>>()
+  readonly refused = new Set<Fiber.Fiber<unknown, unknown>>()
+  proven = 0
+
+  constructor(limits: Pick<Values, "maxPeers" | "maxUnauthenticatedPeers">, meter: Meter | undefined) {
+    this.limits = limits
+    this.meter = meter
+  }
+
+  makeRoom(by: number) {
+    const { heard, limits, refused, silent } = this
     if (silent.size + heard.size + refused.size < limits.maxUnauthenticatedPeers) return
     const from = refused.size > 0
       ? refused
@@ -50,36 +54,59 @@ export const make = (
     from.delete(oldest)
     oldest.interruptUnsafe(by)
   }
+}
 
+class Occupied implements Place {
+  readonly #pool: Pool
+  readonly #fiber: Fiber.Fiber<unknown, unknown>
+  #stage: Stage = "silent"
+
+  constructor(pool: Pool, fiber: Fiber.Fiber<unknown, unknown>) {
+    this.#pool = pool
+    this.#fiber = fiber
+    pool.silent.add(fiber)
+    pool.meter?.connected("unauthenticated", 1)
+  }
+
+  mark(progress: Progress) {
+    const stage = this.#stage
+    // One who was turned out ends in a moment, and has no place any more.
+    if (stage === "proven" || !this.#pool[stage].delete(this.#fiber)) return
+    this.#stage = progress
+    this.#pool[progress].add(this.#fiber)
+  }
+
+  admit() {
+    const { limits, meter, proven } = this.#pool
+    if (proven >= limits.maxPeers) return false
+    if (this.#stage !== "proven") this.#pool[this.#stage].delete(this.#fiber)
+    this.#stage = "proven"
+    this.#pool.proven++
+    meter?.connected("unauthenticated", -1)
+    meter?.connected("authenticated", 1)
+    return true
+  }
+
+  leave() {
+    if (this.#stage === "proven") this.#pool.proven--
+    else this.#pool[this.#stage].delete(this.#fiber)
+    this.#pool.meter?.connected(this.#stage === "proven" ? "authenticated" : "unauthenticated", -1)
+    return Effect.void
+  }
+}
+
+export const make = (
+  limits: Pick<Values, "maxPeers" | "maxUnauthenticatedPeers">,
+  meter?: Meter
+): PeerPool => {
+  const pool = new Pool(limits, meter)
   return {
     run: (connection) =>
       Effect.withFiber((fiber) => {
-        if (proven >= limits.maxPeers) return Effect.void
-        makeRoom(fiber.id)
-        let stage: keyof typeof unproven | "proven" = "silent"
-        unproven.silent.add(fiber)
-        meter?.connected("unauthenticated", 1)
-        const mark = (progress: Progress) => {
-          // One who was turned out ends in a moment, and has no place any more.
-          if (stage === "proven" || !unproven[stage].delete(fiber)) return
-          stage = progress
-          unproven[stage].add(fiber)
-        }
-        const admit = () => {
-          if (proven >= limits.maxPeers) return false
-          if (stage !== "proven") unproven[stage].delete(fiber)
-          stage = "proven"
-          proven++
-          meter?.connected("unauthenticated", -1)
-          meter?.connected("authenticated", 1)
-          return true
-        }
-        const leave = Effect.sync(() => {
-          if (stage === "proven") proven--
-          else unproven[stage].delete(fiber)
-          meter?.connected(stage === "proven" ? "authenticated" : "unauthenticated", -1)
-        })
-        return Effect.ensuring(connection({ admit, mark }), leave)
+        if (pool.proven >= limits.maxPeers) return Effect.void
+        pool.makeRoom(fiber.id)
+        const place = new Occupied(pool, fiber)
+        return Effect.onExit(connection(place), () => place.leave())
       })
   }
 }

@@ -4,7 +4,7 @@ import * as Socket from "effect/socket/Socket"
 import { Buffer } from "node:buffer"
 import * as net from "node:net"
 import * as path from "node:path"
-import { closeGracefully, fromNetSocket } from "../../src/internal/nodeSocket.ts"
+import { closeGracefully, NodeSocket } from "../../src/internal/nodeSocket.ts"
 import { tick } from "../utils/resources.ts"
 import { tempDirectory } from "../utils/tempHost.ts"
 
@@ -16,7 +16,7 @@ const connection = Effect.gen(function*() {
     (server) => Effect.sync(() => server.close())
   )
   const accepted = Effect.callback<{ readonly conn: net.Socket; readonly socket: Socket.Socket }>((resume) => {
-    server.once("connection", (conn) => resume(Effect.succeed({ conn, socket: fromNetSocket(conn) })))
+    server.once("connection", (conn) => resume(Effect.succeed({ conn, socket: new NodeSocket(conn) })))
   })
   const accepting = yield* Effect.forkChild(accepted, { startImmediately: true })
   yield* Effect.callback<void>((resume) => {

@@ -201,7 +201,7 @@ describe("peerPool", () => {
       const connect = Effect.gen(function*() {
         const peer = yield* connectMemory
         yield* Effect.forkScoped(
-          Effect.ensuring(pool.run(({ admit, mark }) => connection(peer.socket, admit, mark)), peer.hangUp)
+          Effect.ensuring(pool.run((place) => connection(peer.socket, place)), peer.hangUp)
         )
         return peer
       })

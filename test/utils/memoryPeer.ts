@@ -122,10 +122,10 @@ export const makeEndpoint = Effect.fnUntraced(
       Effect.provideService(Capability.Capability, capability ?? (yield* Capability.makeMemory))
     )
     /** A connection, waiting for its first byte, and the peer it serves. */
-    const connect = Effect.fnUntraced(function*({ admit = () => true, mark, through }: ConnectOptions = {}) {
+    const connect = Effect.fnUntraced(function*({ admit = () => true, mark = () => {}, through }: ConnectOptions = {}) {
       const peer = yield* connectMemory
       const socket = through === undefined ? peer.socket : through(peer.socket)
-      const session = yield* Effect.forkScoped(connection(socket, admit, mark), { startImmediately: true })
+      const session = yield* Effect.forkScoped(connection(socket, { admit, mark }), { startImmediately: true })
       return { peer, session }
     })
     return { inbox, connect }
