@@ -8,20 +8,24 @@ import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import { monotonicMillis } from "./expiry.ts"
 
-const counter = (name: string, description: string) =>
-  Metric.counter(`effect_messaging_${name}`, { description, incremental: true })
-const gauge = (name: string, description: string) => Metric.gauge(`effect_messaging_${name}`, { description })
+// Attributes are given here and not by `Metric.withAttributes`, which makes the key of the series anew at each update.
+type Attributes = Readonly<Record<string, string>>
+const counter = (name: string, description: string, attributes?: Attributes) =>
+  Metric.counter(`effect_messaging_${name}`, { description, attributes, incremental: true })
+const gauge = (name: string, description: string, attributes?: Attributes) =>
+  Metric.gauge(`effect_messaging_${name}`, { description, attributes })
 
 const accepted = counter("messages_accepted", "Messages stored in the inbox")
 const bytes = counter("bytes_accepted", "Their bytes on the wire")
 const duplicates = counter("duplicates", "Messages sent again and not stored again")
-const refused = counter("refused", "Messages and connections refused, by reason")
+const refused = (reason: Reason) => counter("refused", "Messages and connections refused, by reason", { reason })
 const authenticationFailures = counter("authentication_failures", "Connections that did not prove themselves")
-const connections = gauge("connections", "Accepted connections, by state")
+const connections = (state: string) => gauge("connections", "Accepted connections, by state", { state })
 const inboxEntries = gauge("inbox_entries", "Entries in the inbox")
 const inboxBytes = gauge("inbox_bytes", "Their bytes on the wire")
 const retries = counter("send_retries", "Messages sent again after a lost connection")
-const republished = counter("republished", "Sockets and capabilities that had disappeared and were published again")
+const republished = (what: string) =>
+  counter("republished", "Sockets and capabilities that had disappeared and were published again", { what })
 // As `Metric.timer` would have it, fed with milliseconds instead of a `Duration` for each.
 const sendDuration = Metric.histogram("effect_messaging_send_duration", {
   description: "From the call of send, ask or ping to its end",
@@ -62,8 +66,8 @@ export const make: Effect.Effect<Meter> = Effect.contextWith((context: Context.C
   const clock = Context.get(context, Clock.Clock)
   const byReason = new Map<Reason, Metric.Counter<number>>()
   const states = {
-    authenticated: Metric.withAttributes(connections, { state: "authenticated" }),
-    unauthenticated: Metric.withAttributes(connections, { state: "unauthenticated" })
+    authenticated: connections("authenticated"),
+    unauthenticated: connections("unauthenticated")
   }
   let acceptedMessages = 0
   let acceptedBytes = 0
@@ -92,7 +96,7 @@ export const make: Effect.Effect<Meter> = Effect.contextWith((context: Context.C
     },
     duplicate: () => duplicates.updateUnsafe(1, context),
     refused: (reason) => {
-      const metric = byReason.get(reason) ?? Metric.withAttributes(refused, { reason }) as Metric.Counter<number>
+      const metric = byReason.get(reason) ?? refused(reason)
       byReason.set(reason, metric)
       metric.updateUnsafe(1, context)
       if (reason === "unauthorized") authenticationFailures.updateUnsafe(1, context)
@@ -103,7 +107,7 @@ export const make: Effect.Effect<Meter> = Effect.contextWith((context: Context.C
       tellInbox()
     },
     retried: () => retries.updateUnsafe(1, context),
-    republished: (what) => Metric.withAttributes(republished, { what }).updateUnsafe(1, context),
+    republished: (what) => republished(what).updateUnsafe(1, context),
     answered: (startedAt) => {
       starts.push(startedAt)
       tellAnswered()
