@@ -149,12 +149,15 @@ class StoredEntry implements Entry {
     this.#onOutcome = received.onOutcome
   }
 
-  readonly reply = (data: string): Effect.Effect<boolean> =>
-    Effect.sync(() => {
-      if (this.#replied || this.message.type !== "query") return false
-      this.#replied = true
-      return this.#onOutcome?.({ _tag: "Replied", data }) ?? false
-    })
+  // Made when it is asked for, since most entries are not replied to.
+  get reply(): Entry["reply"] {
+    return (data) =>
+      Effect.sync(() => {
+        if (this.#replied || this.message.type !== "query") return false
+        this.#replied = true
+        return this.#onOutcome?.({ _tag: "Replied", data }) ?? false
+      })
+  }
 
   /** The end of its handling, told once. A query that failed unanswered is answered by the failure. */
   settle(succeeded: boolean): void {

@@ -95,8 +95,8 @@ export const withoutToken = (message: Message): Message => withoutKeys(message, 
 export const withoutEnvelope = (message: Message): Message => withoutKeys(message, ofProtocol2)
 
 const withoutKeys = (message: Message, keys: ReadonlySet<string>): Message => {
-  if (message.meta === undefined) return message
-  const { meta, ...rest } = message
+  const { data, from, meta, ts, type } = message
+  if (meta === undefined) return message
   let kept: { [key: string]: Schema.Json } | undefined
   for (const key in meta) {
     const value = meta[key]
@@ -104,7 +104,12 @@ const withoutKeys = (message: Message, keys: ReadonlySet<string>): Message => {
     kept ??= {}
     kept[key] = value
   }
-  return kept === undefined ? rest : { ...rest, meta: kept }
+  const rest: { -readonly [K in keyof Message]: Message[K] } = { type }
+  if (data !== undefined) rest.data = data
+  if (from !== undefined) rest.from = from
+  if (ts !== undefined) rest.ts = ts
+  if (kept !== undefined) rest.meta = kept
+  return rest
 }
 
 /** The token a parsed frame carries as its own `meta.authToken`, if that is a string at all. */

@@ -139,8 +139,8 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
     return this.#endpoint.fork
   }
 
-  write(chunk: string | Uint8Array) {
-    return this.#wire.write(chunk)
+  write(text: string) {
+    return this.#wire.write(text)
   }
 
   onBlocked() {

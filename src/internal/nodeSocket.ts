@@ -21,8 +21,8 @@ const aborted = new Socket.SocketError({ reason: new Socket.SocketCloseError({ c
 const gone = new Socket.SocketError({ reason: new Socket.SocketWriteError({ cause: "the connection is closed" }) })
 
 /**
- * While the peer does not read, Node keeps three bytes for each character of a text, and one for each byte of a buffer.
- * A shorter text (`StreamBase::WriteString`) is first tried from the stack, without memory of its own.
+ * While the peer does not read, Node keeps three bytes for each character of a text that is not ASCII, and one for each
+ * byte of a buffer. A shorter text (`StreamBase::WriteString`) is first tried from the stack, without memory of its own.
  */
 const longText = 16_384 / 3
 
@@ -101,8 +101,9 @@ export class NodeSocket implements Socket.Socket, wires.Wire {
 
   #hand(chunk: string | Uint8Array): boolean {
     if (typeof chunk !== "string") return this.#conn.write(chunk)
-    if (chunk.length > longText) return this.#conn.write(ownMemory.encode(chunk))
-    return this.#conn.write(chunk, Buffer.byteLength(chunk) === chunk.length ? "latin1" : "utf8")
+    const bytes = Buffer.byteLength(chunk)
+    if (bytes === chunk.length) return this.#conn.write(chunk, "latin1")
+    return this.#conn.write(chunk.length > longText ? ownMemory.encode(chunk, bytes) : chunk)
   }
 
   /** Until the system has taken all that was written, or the connection is gone. */

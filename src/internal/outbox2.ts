@@ -6,11 +6,10 @@ import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type * as Socket from "effect/socket/Socket"
 import { Buffer } from "node:buffer"
-import * as ownMemory from "./ownMemory.ts"
 
 /** Where it is written to; see `Wire.write`. */
 export interface Sink {
-  readonly write: (chunk: string | Uint8Array) => Effect.Effect<void, Socket.SocketError> | undefined
+  readonly write: (text: string) => Effect.Effect<void, Socket.SocketError> | undefined
   /** The socket does not take more for the moment; and does again, or never will. */
   readonly onBlocked: () => void
   readonly onUnblocked: () => void
@@ -22,9 +21,6 @@ export interface Sink {
 export interface Unread {
   bytes: number
 }
-
-/** Characters; a shorter text goes from the stack of `StreamBase::WriteString`, if the socket takes it at once. */
-const longText = 16_384 / 3
 
 /** The socket keeps what it was given until its peer has taken the last byte, so it is not given all at once. */
 const maxWriteBytes = 32_768
@@ -118,10 +114,7 @@ export class Outbox {
   }
 
   #writeNext() {
-    const text = this.#next()
-    // Of a long text that waits for its peer, only the bytes are kept that the socket keeps as well.
-    const chunk = text.length > longText ? ownMemory.encode(text, this.#writtenBytes) : text
-    const waiting = this.#sink.write(chunk)
+    const waiting = this.#sink.write(this.#next())
     if (waiting === undefined) {
       this.#passOn()
       return undefined

@@ -13,7 +13,7 @@ import * as Handshake from "../Handshake.ts"
 import type { Inbox, Outcome, Sender } from "../Inbox.ts"
 import type { Values } from "../Limits.ts"
 import * as Message from "../Message.ts"
-import type { Deliveries, Delivery, Listener } from "./deliveries.ts"
+import { type Deliveries, Delivery, type Listener } from "./deliveries.ts"
 import { type Link, type Moment, Refused, type Session, type Verdict } from "./session.ts"
 
 export interface Options {
@@ -77,6 +77,7 @@ class Protocol2 implements Session {
       !Handshake.isProof(Handshake.prove("client", this.#options.token, heard), auth.success.proof)
     ) return unauthorized()
     if (!this.#link.admit()) return new Refused({ text: undefined, reason: "too-many" })
+    this.#transcript = undefined
     if (heard.from === undefined) {
       this.#sender = { address: undefined, verified: false }
       return undefined
@@ -116,7 +117,7 @@ class Protocol2 implements Session {
     }
     // The entry's outcome goes by way of the delivery, which may outlive this connection. A handler that waits for an
     // entry may run, and end, before `offerUnsafe` returns.
-    const delivery: Delivery = { ackId: "", rememberedAt: now.millis, listener: undefined, outcomes: [] }
+    const delivery = new Delivery(now.millis)
     const traceparent = message.meta?.["traceparent"]
     const stored = inbox.offerUnsafe({
       message: Message.withoutEnvelope(message),

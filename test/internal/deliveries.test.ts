@@ -10,12 +10,8 @@ const make = (limits: { readonly count?: number; readonly bytes?: number } = {})
     rememberTimeout: Duration.minutes(10)
   })
 
-const delivery = (ackId: string, rememberedAt = 0): deliveriesOf.Delivery => ({
-  ackId,
-  rememberedAt,
-  listener: undefined,
-  outcomes: []
-})
+const delivery = (ackId: string, rememberedAt = 0) =>
+  Object.assign(new deliveriesOf.Delivery(rememberedAt), { ackId })
 
 const age = Duration.toMillis(Duration.minutes(10))
 
@@ -65,7 +61,8 @@ describe("deliveries", () => {
   it("tells the connection that listens, and says that it has", () => {
     const deliveries = make()
     const heard: Array<Outcome> = []
-    const stored: deliveriesOf.Delivery = { ...delivery("uds-1"), listener: (outcome) => heard.push(outcome) }
+    const stored = delivery("uds-1")
+    stored.listener = (outcome) => heard.push(outcome)
     assert.isTrue(deliveries.settle(stored, replied("because")))
     assert.isTrue(deliveries.settle(stored, handled))
     assert.deepStrictEqual(heard, [replied("because"), handled])
