@@ -18,15 +18,16 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { Buffer } from "node:buffer"
-import * as crypto from "node:crypto"
 import { Capability, type CapabilityError } from "./Capability.ts"
 import * as Framing from "./Framing.ts"
 import * as expiries from "./internal/expiry.ts"
 import type { Identity } from "./internal/greeting.ts"
+import * as messageIds from "./internal/messageIds.ts"
 import * as metrics from "./internal/metrics.ts"
 import * as peers from "./internal/peer.ts"
 import * as peerLink1 from "./internal/peerLink1.ts"
 import * as peerLink2 from "./internal/peerLink2.ts"
+import { plainFrame } from "./internal/plainFrame.ts"
 import type { Answer, Request, Until } from "./internal/request.ts"
 import { Limits } from "./Limits.ts"
 import * as Message from "./Message.ts"
@@ -173,7 +174,7 @@ export const make: (
   const clock = yield* Clock.Clock
   const meter = yield* metrics.make
   const fork = yield* FiberSet.makeRuntime<never, void, never>()
-  const idPrefix = crypto.randomBytes(12).toString("hex")
+  const ids = messageIds.make()
   // Written here only. A peer is there while it has something outstanding or a connection.
   const known = new Map<string, peers.Peer>()
   let asked = 0
@@ -184,11 +185,21 @@ export const make: (
     Framing.encodeFrame(message, limits, envelope, own?.socketPath)
   const toSending = fromFraming(limits.maxFrameBytes)
 
+  /** The request as a frame of protocol 2. */
+  const frameOf = (message: Message.Message, messageId: string, options: RequestOptions) => {
+    if (options.until !== "handled" && options.traceparent === undefined) {
+      const frame = plainFrame(message, messageId, own?.socketPath)
+      // No character takes more than three bytes.
+      if (frame !== undefined && 3 * frame.length <= limits.maxFrameBytes) return Result.succeed(frame)
+    }
+    return encode(message, envelopeOf(messageId, options))
+  }
+
   const connect = Effect.fnUntraced(function*(socketPath: string) {
     const { protocol, token } = yield* Effect.mapError(capability.lookup(socketPath), fromCapability(socketPath))
     if (protocol >= Message.protocol2) {
       const socket = yield* Effect.mapError(transport.dial(socketPath), fromDial(socketPath))
-      return yield* peerLink2.make(socket, { socketPath, token }, own, limits)
+      return yield* peerLink2.make(socket, { socketPath, token }, own, limits, ids.ordinalOf)
     }
     yield* Effect.mapError(transport.verify(socketPath), fromDial(socketPath))
     const socket = yield* Effect.mapError(transport.dial(socketPath), fromDial(socketPath))
@@ -234,8 +245,8 @@ export const make: (
       Effect.callback<A, MessagingError>((resume) => {
         if (closed) return resume(Effect.fail(fail(new ConnectionLost({ socketPath, mayBeStored: false }))))
         const ordinal = ++asked
-        const messageId = `${idPrefix}-${ordinal}`
-        const frame = encode(message, envelopeOf(messageId, options))
+        const messageId = ids.of(ordinal)
+        const frame = frameOf(message, messageId, options)
         if (Result.isFailure(frame)) return resume(Effect.fail(toSending(frame.failure)))
         const startedAt = expiries.monotonicMillis(clock)
         const deadline = startedAt + Duration.toMillis(options.timeout)

@@ -71,10 +71,13 @@ export interface Frame {
   readonly weight: number
 }
 
-/** The state of one byte stream. It belongs to whoever feeds it; after an error it must not be fed again. */
-export interface Decoder {
+/**
+ * The state of one byte stream. It belongs to whoever feeds it; after an error it must not be fed again. `A` is what a
+ * shortcut reads of lines that it knows.
+ */
+export interface Decoder<A = never> {
   /** Appends the frames that `chunk` completes to `out`. The chunk's memory may be kept while it holds half a frame. */
-  readonly push: (chunk: Uint8Array, out: Array<Frame>) => FramingError | undefined
+  readonly push: (chunk: Uint8Array, out: Array<Frame | A>) => FramingError | undefined
   /** The ordinal of the frame that has begun and not ended, if one has; it never repeats. */
   readonly partialFrame: () => number | undefined
 }
@@ -93,7 +96,12 @@ const bytesPerNode = 16
 /** The limits of one frame. */
 export type FrameLimits = Pick<Values, "maxFrameBytes" | "maxJsonDepth" | "maxJsonNodes">
 
-const parse = (line: string, bytes: number, limits: FrameLimits, out: Array<Frame>): FramingError | undefined => {
+const parse = <A>(
+  line: string,
+  bytes: number,
+  limits: FrameLimits,
+  out: Array<Frame | A>
+): FramingError | undefined => {
   if (line.charCodeAt(0) !== OPEN_BRACE && blank.test(line)) return undefined
   if (hasTooManyNodes(line, limits.maxJsonNodes)) return invalidFrame("of too many objects")
   let value: unknown
@@ -110,7 +118,14 @@ const parse = (line: string, bytes: number, limits: FrameLimits, out: Array<Fram
   return undefined
 }
 
-export const makeDecoder = (limits: FrameLimits): Decoder => {
+/**
+ * `shortcut` is shown each line that is UTF-8 and not too long, before it is read as JSON. What it makes of the line, if
+ * anything, takes the frame's place; it must not make anything of a line that is no frame.
+ */
+export const makeDecoder = <A = never>(
+  limits: FrameLimits,
+  shortcut?: (line: string) => A | undefined
+): Decoder<A> => {
   const maxBytes = limits.maxFrameBytes
   // Half a frame: the first piece is kept where it lies, unless it is small; further pieces are gathered in a buffer of
   // our own, so that a peer sending single bytes costs one buffer and not thousands of chunks.
@@ -120,6 +135,13 @@ export const makeDecoder = (limits: FrameLimits): Decoder => {
   let ordinal = 0
 
   const tooLarge = (bytesSeen: number) => new FramingError({ reason: new FrameTooLarge({ maxBytes, bytesSeen }) })
+
+  const read = (line: string, bytes: number, out: Array<Frame | A>): FramingError | undefined => {
+    const known = shortcut?.(line)
+    if (known === undefined) return parse(line, bytes, limits, out)
+    out.push(known)
+    return undefined
+  }
 
   /** Behind what is held; the caller has checked the length. */
   const append = (piece: Buffer): void => {
@@ -149,7 +171,7 @@ export const makeDecoder = (limits: FrameLimits): Decoder => {
     return undefined
   }
 
-  const complete = (head: Buffer, out: Array<Frame>): FramingError | undefined => {
+  const complete = (head: Buffer, out: Array<Frame | A>): FramingError | undefined => {
     const bytes = heldBytes + head.length
     if (bytes > maxBytes) return tooLarge(bytes)
     let frame: Buffer
@@ -161,11 +183,11 @@ export const makeDecoder = (limits: FrameLimits): Decoder => {
     }
     held = Buffer.alloc(0)
     heldBytes = 0
-    return isUtf8(frame) ? parse(frame.toString("utf8"), bytes, limits, out) : invalidFrame("not UTF-8")
+    return isUtf8(frame) ? read(frame.toString("utf8"), bytes, out) : invalidFrame("not UTF-8")
   }
 
   /** Whole lines that lie in one chunk: decoded to text in one go, then cut by the platform's own search. */
-  const lines = (region: Buffer, out: Array<Frame>): FramingError | undefined => {
+  const lines = (region: Buffer, out: Array<Frame | A>): FramingError | undefined => {
     const ascii = isAscii(region)
     if (!ascii && !isUtf8(region)) return damagedLines(region, out)
     const text = ascii ? region.toString("latin1") : region.toString("utf8")
@@ -175,7 +197,7 @@ export const makeDecoder = (limits: FrameLimits): Decoder => {
       const line = text.slice(start, end)
       const bytes = ascii ? line.length : Buffer.byteLength(line)
       if (bytes > maxBytes) return tooLarge(bytes)
-      const problem = parse(line, bytes, limits, out)
+      const problem = read(line, bytes, out)
       if (problem !== undefined) return problem
       start = end + 1
     }
@@ -183,13 +205,13 @@ export const makeDecoder = (limits: FrameLimits): Decoder => {
   }
 
   /** The slow way, line by line, so that good frames before the damaged one are still delivered. */
-  const damagedLines = (region: Buffer, out: Array<Frame>): FramingError | undefined => {
+  const damagedLines = (region: Buffer, out: Array<Frame | A>): FramingError | undefined => {
     for (let start = 0; start <= region.length;) {
       const found = region.indexOf(LF, start)
       const line = region.subarray(start, found === -1 ? region.length : found)
       if (line.length > maxBytes) return tooLarge(line.length)
       if (!isUtf8(line)) return invalidFrame("not UTF-8")
-      const problem = parse(line.toString("utf8"), line.length, limits, out)
+      const problem = read(line.toString("utf8"), line.length, out)
       if (problem !== undefined) return problem
       start += line.length + 1
     }

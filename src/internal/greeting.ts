@@ -17,40 +17,42 @@ export interface Identity {
 const fail = (reason: MessagingError["reason"]) => new MessagingError({ reason })
 
 /** Frames as they arrive, batch by batch. Nothing after a bad one. Belongs to the one fiber that reads the connection. */
-export const makeReader = (
+export const makeReader = <A = never>(
   pull: Effect.Effect<ReadonlyArray<Uint8Array>, Socket.SocketError>,
-  decoder: Framing.Decoder
-): Effect.Effect<ReadonlyArray<Framing.Frame>, Socket.SocketError | Framing.FramingError> => {
+  decoder: Framing.Decoder<A>
+): Effect.Effect<ReadonlyArray<Framing.Frame | A>, Socket.SocketError | Framing.FramingError> => {
   // Told once the frames before it have been.
   let problem: Framing.FramingError | undefined
-  return Effect.gen(function*() {
-    const frames: Array<Framing.Frame> = []
-    while (frames.length === 0) {
-      if (problem !== undefined) return yield* problem
-      const chunks = yield* pull
-      for (const chunk of chunks) problem ??= decoder.push(chunk, frames)
-    }
-    return frames
-  })
+  const decode = (
+    chunks: ReadonlyArray<Uint8Array>
+  ): Effect.Effect<ReadonlyArray<Framing.Frame | A>, Socket.SocketError | Framing.FramingError> => {
+    const frames: Array<Framing.Frame | A> = []
+    for (const chunk of chunks) problem ??= decoder.push(chunk, frames)
+    return frames.length > 0 ? Effect.succeed(frames) : read
+  }
+  const read = Effect.suspend(() => problem === undefined ? Effect.flatMap(pull, decode) : Effect.fail(problem))
+  return read
 }
 
 /**
  * Says hello and judges the challenge. Answers with what was proved and the frames that came behind it. Fails with
  * `PeerUntrusted` when the peer does not prove that it knows `peer.token`; it has then learned a nonce and `from`.
  */
-export const greet = Effect.fnUntraced(function*(
+export const greet = Effect.fnUntraced(function*<A extends object>(
   peer: Identity,
   from: string | undefined,
-  read: Effect.Effect<ReadonlyArray<Framing.Frame>, Socket.SocketError | Framing.FramingError>,
+  read: Effect.Effect<ReadonlyArray<Framing.Frame | A>, Socket.SocketError | Framing.FramingError>,
   write: (text: string) => Effect.Effect<void, Socket.SocketError>
 ) {
   const { socketPath } = peer
   const clientNonce = Handshake.newNonce()
   yield* write(`${JSON.stringify({ type: "hello", protocol: Message.protocol2, nonce: clientNonce, from })}\n`)
   const [first, ...rest] = yield* read
-  const challenge = Handshake.decodeChallenge(first?.value)
+  // A line that a shortcut knows is no challenge.
+  const answer = first !== undefined && "value" in first ? first.value : undefined
+  const challenge = Handshake.decodeChallenge(answer)
   if (Result.isFailure(challenge)) {
-    const refusal = Message.decodeResult(first?.value)
+    const refusal = Message.decodeResult(answer)
     const text = Result.isSuccess(refusal) && refusal.success.type === "error" ? refusal.success.data : undefined
     return yield* text === Message.errorTexts.unauthorized
       ? fail(new Unauthorized({ socketPath }))

@@ -61,7 +61,7 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
   const patient = fifos.make<Request>()
   const full = new Set<Request>()
   let isFull = false
-  const inFlight = new Map<string, Request>()
+  const inFlight = new Map<number, Request>()
   let inFlightBytes = 0
   let link: Link | undefined
   // When the connection was last of use, in milliseconds, and whether it has been of any.
@@ -86,7 +86,7 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
   }
 
   const handOver = (to: Link, request: Request) => {
-    inFlight.set(request.messageId, request)
+    inFlight.set(request.ordinal, request)
     inFlightBytes += request.bytes
     isUsed = true
     to.submit(request, carried)
@@ -113,7 +113,7 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
 
   /** Takes a request out of wherever it is. */
   const remove = (request: Request): boolean => {
-    if (!inFlight.delete(request.messageId)) {
+    if (!inFlight.delete(request.ordinal)) {
       waiting.remove(request)
       patient.remove(request)
       full.delete(request)
@@ -168,7 +168,7 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
 
   // Whoever is told an end may give up others in the same step; those are told none.
   const isHere = (request: Request) =>
-    inFlight.has(request.messageId) || waiting.has(request) || patient.has(request) || full.has(request)
+    inFlight.has(request.ordinal) || waiting.has(request) || patient.has(request) || full.has(request)
   const all = () => inOrder([...inFlight.values(), ...waiting.toArray(), ...patient.toArray(), ...full])
 
   const failAll = (error: (mayBeStored: boolean) => MessagingError) => {

@@ -52,7 +52,7 @@ export const make = Effect.fnUntraced(function*(
     /** The oldest of those that are unanswered, if somebody still waits for it. */
     const next = () => {
       const request = unanswered.shift()
-      return request !== undefined && carried.inFlight.get(request.messageId) === request ? request : undefined
+      return request !== undefined && carried.inFlight.get(request.ordinal) === request ? request : undefined
     }
     const failNext = (error: MessagingError) => {
       const request = next()

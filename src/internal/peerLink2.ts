@@ -6,15 +6,18 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
+import { Buffer } from "node:buffer"
 import * as Framing from "../Framing.ts"
 import * as Handshake from "../Handshake.ts"
 import type { Values } from "../Limits.ts"
 import * as Message from "../Message.ts"
 import { ConnectionLost, MessagingError } from "../MessagingError.ts"
+import * as acks from "./ack.ts"
 import { greet, type Identity, makeReader } from "./greeting.ts"
-import * as outboxes from "./outbox.ts"
+import type { MessageIds } from "./messageIds.ts"
 import { refusal } from "./refusal.ts"
-import type { Carried, End, Link } from "./request.ts"
+import type { Carried, End, Link, Request } from "./request.ts"
+import * as writers from "./writer.ts"
 
 const fail = (reason: MessagingError["reason"]) => new MessagingError({ reason })
 
@@ -22,36 +25,46 @@ const stringOf = (value: unknown) => typeof value === "string" ? value : undefin
 
 /**
  * Proves both ends on `socket`; the connection then lasts as long as the scope. Fails with `PeerUntrusted` before
- * anything but a nonce was sent, when the peer cannot prove that it knows `token`.
+ * anything but a nonce was sent, when the peer cannot prove that it knows `token`. `ordinalOf` tells which request an id
+ * names.
  */
 export const make = Effect.fnUntraced(function*(
   socket: Socket.Socket,
   peer: Identity,
   own: Identity | undefined,
-  limits: Values
+  limits: Values,
+  ordinalOf: MessageIds["ordinalOf"]
 ): Effect.fn.Return<Link, MessagingError, Scope.Scope> {
   const { socketPath } = peer
   const pull = yield* Effect.mapError(
     Socket.readerBytes(socket),
     () => fail(new ConnectionLost({ socketPath, mayBeStored: false }))
   )
-  const writer = yield* socket.writer
-  const decoder = Framing.makeDecoder(limits)
+  const { write } = yield* socket.writer
+  const decoder = Framing.makeDecoder(limits, (line) => acks.read(line, ordinalOf))
   const read = makeReader(pull, decoder)
-  const { rest, transcript } = yield* greet(peer, own?.socketPath, read, writer.write)
-  const outbox = outboxes.make(writer.write)
-  outbox.push(`${
-    JSON.stringify({
-      type: "auth",
-      proof: Handshake.prove("client", peer.token, transcript),
-      fromProof: own === undefined ? undefined : Handshake.prove("client", own.token, transcript)
-    })
-  }\n`)
+  const { rest, transcript } = yield* greet(peer, own?.socketPath, read, write)
+  const writer = writers.make(write)
+  const say = (frame: object) => {
+    const text = `${JSON.stringify(frame)}\n`
+    writer.push(text, Buffer.byteLength(text))
+  }
+  // In one write with what is submitted before `run` begins.
+  say({
+    type: "auth",
+    proof: Handshake.prove("client", peer.token, transcript),
+    fromProof: own === undefined ? undefined : Handshake.prove("client", own.token, transcript)
+  })
 
   const run = ({ fail: failOne, inFlight, proceed, succeed }: Carried): Effect.Effect<End> => {
+    const stored = (request: Request, id: string, data: string) => {
+      request.id = Option.some(id)
+      if (request.until === "stored") succeed(request, { id: request.id, data })
+    }
     const dispatch = ({ data = "", meta = {}, type }: Message.Message) => {
       const answered = stringOf(meta["inReplyTo"])
-      const request = inFlight.get(answered ?? stringOf(meta["messageId"]) ?? "")
+      const ordinal = ordinalOf(answered ?? stringOf(meta["messageId"]) ?? "")
+      const request = ordinal === undefined ? undefined : inFlight.get(ordinal)
       if (request === undefined) return
       switch (type) {
         case "error":
@@ -60,10 +73,8 @@ export const make = Effect.fnUntraced(function*(
           return request.until === "pong" ? succeed(request, { id: Option.none(), data }) : undefined
         case "response": {
           const id = stringOf(meta["id"])
-          if (id !== undefined) {
-            request.id = Option.some(id)
-            if (request.until === "stored") succeed(request, { id: request.id, data })
-          } else if (answered === undefined ? request.until === "handled" : request.until === "answered") {
+          if (id !== undefined) return stored(request, id, data)
+          if (answered === undefined ? request.until === "handled" : request.until === "answered") {
             succeed(request, { id: request.id, data })
           }
         }
@@ -94,46 +105,50 @@ export const make = Effect.fnUntraced(function*(
     }
 
     /** Tells each request what it was answered, until the peer has said its last word. */
-    const receive = (batch: ReadonlyArray<Framing.Frame>): Effect.Effect<End> => {
-      for (const { value } of batch) {
-        const reply = Message.fromJson(value)
+    const receive = (batch: ReadonlyArray<Framing.Frame | acks.Ack>): End | undefined => {
+      for (const item of batch) {
+        if (item instanceof acks.Ack) {
+          const request = inFlight.get(item.ordinal)
+          if (request !== undefined) stored(request, item.id, "ok")
+          continue
+        }
+        const reply = Message.fromJson(item.value)
         if (reply === undefined) continue
-        if (reply.type === "error" && reply.meta === undefined) return Effect.succeed(endOf(reply.data ?? ""))
+        if (reply.type === "error" && reply.meta === undefined) return endOf(reply.data ?? "")
         dispatch(reply)
       }
       proceed()
-      return readOn
+      return undefined
+    }
+    const go = (batch: ReadonlyArray<Framing.Frame | acks.Ack>): Effect.Effect<End> => {
+      const end = receive(batch)
+      return end === undefined ? readOn : Effect.succeed(end)
     }
     const readOn: Effect.Effect<End> = Effect.matchEffect(read, {
-      onSuccess: receive,
+      onSuccess: go,
       onFailure: () => Effect.succeed<End>({ _tag: "Lost" })
     })
     let pings = 0
     const keepAlive = Effect.forever(Effect.andThen(
       Effect.sleep(limits.keepAliveInterval),
       Effect.sync(() => {
-        if (inFlight.size === 0) return
-        outbox.push(`${JSON.stringify({ type: "ping", meta: { messageId: `keep-alive-${++pings}` } })}\n`)
-        outbox.wake()
+        if (inFlight.size > 0) say({ type: "ping", meta: { messageId: `keep-alive-${++pings}` } })
       })
     ))
-    // The proof, in one write with what was submitted before.
-    outbox.wake()
     return Effect.raceAllFirst([
-      Effect.suspend(() => receive(rest)),
+      Effect.suspend(() => go(rest)),
       // A write that fails shows in the reading too, behind what the peer still had to say.
-      Effect.andThen(Effect.ignore(outbox.run), Effect.never),
+      Effect.andThen(Effect.ignore(writer.run), Effect.never),
       keepAlive
     ])
   }
 
   return {
     isRepeatable: true,
-    backlog: outbox.size,
+    backlog: writer.size,
     submit: (request) => {
       request.id = Option.none()
-      outbox.push(request.frame)
-      outbox.wake()
+      writer.push(request.frame, request.bytes)
     },
     run
   }

@@ -15,7 +15,7 @@ export interface Answer {
 }
 
 export interface Request {
-  /** Counts up: what was asked first goes first, also again. */
+  /** Counts up, one for each request of a client: what was asked first goes first, also again. */
   readonly ordinal: number
   readonly messageId: string
   readonly message: Message
@@ -39,8 +39,8 @@ export interface Request {
 
 /** What a connection has of the requests it carries. */
 export interface Carried {
-  /** Sent, or about to be, and not ended; in the order of sending. */
-  readonly inFlight: ReadonlyMap<string, Request>
+  /** Sent, or about to be, and not ended, by ordinal; in the order of sending. */
+  readonly inFlight: ReadonlyMap<number, Request>
   readonly succeed: (request: Request, answer: Answer) => void
   readonly fail: (request: Request, error: MessagingError) => void
   /** All that has arrived together has been told; the socket takes more. */

@@ -37,11 +37,11 @@ const connect = Effect.gen(function*() {
     peerLink1.make(noted, { socketPath, token: Redacted.make(token) }, encode, defaults),
     scope
   )
-  const { carried, inFlight, proceeded } = makeCarried()
+  const { add, carried, forget, idsInFlight, proceeded } = makeCarried()
   /** A request in flight, sent as the line `<type> <id> <token>`. */
   const request = (id: string, until: Until = "stored", message: Message.Message = { type: "text", data: id }) => {
     const made = makeRequest(id, { until, message })
-    inFlight.set(id, made)
+    add(made)
     link.submit(made, carried)
     return made
   }
@@ -51,7 +51,8 @@ const connect = Effect.gen(function*() {
   return {
     close: Scope.close(scope, Exit.void),
     end: Fiber.join(running),
-    inFlight,
+    forget,
+    idsInFlight,
     link,
     peer,
     proceeded,
@@ -127,9 +128,9 @@ describe("a link of protocol 1", () => {
 
   it.effect("keeps the place of a request that is not in flight any more", () =>
     Effect.gen(function*() {
-      const { inFlight, request, say } = yield* connect
+      const { forget, request, say } = yield* connect
       const [first, second] = [request("a"), request("b")]
-      inFlight.delete("a")
+      forget(first)
       yield* say(ack("uds-1"), ack("uds-2"))
       assert.deepStrictEqual(yield* second.exit, stored("uds-2"))
       assert.deepStrictEqual(first.ends, [])
@@ -137,9 +138,8 @@ describe("a link of protocol 1", () => {
 
   it.effect("gives the answer of a request that has gone to none that took its id", () =>
     Effect.gen(function*() {
-      const { inFlight, request, say } = yield* connect
-      request("a")
-      inFlight.delete("a")
+      const { forget, request, say } = yield* connect
+      forget(request("a"))
       const again = request("a")
       yield* say(ack("uds-1"), ack("uds-2"))
       assert.deepStrictEqual(yield* again.exit, stored("uds-2"))
@@ -214,21 +214,21 @@ describe("a refusal in protocol 1", () => {
   for (const [text, expected] of refusals) {
     it.effect(`fails the oldest request and settles none behind it: ${text}`, () =>
       Effect.gen(function*() {
-        const { end, inFlight, peer, request, say } = yield* connect
+        const { end, idsInFlight, peer, request, say } = yield* connect
         const requests = ["a", "b", "c"].map((id) => request(id))
         yield* say(error(text))
         yield* peer.end
         assert.deepStrictEqual(yield* end, { _tag: "Refused" })
         assert.deepStrictEqual(ends(requests), [[expected], [], []])
-        assert.deepStrictEqual([...inFlight.keys()], ["b", "c"])
+        assert.deepStrictEqual(idsInFlight(), ["b", "c"])
       }))
   }
 
   it.effect("of a request that is not in flight any more fails none", () =>
     Effect.gen(function*() {
-      const { end, inFlight, peer, request, say } = yield* connect
-      const requests = ["a", "b"].map((id) => request(id))
-      inFlight.delete("a")
+      const { end, forget, peer, request, say } = yield* connect
+      const requests = [request("a"), request("b")] as const
+      forget(requests[0])
       yield* say(error("inbox full"))
       yield* peer.end
       assert.deepStrictEqual(yield* end, { _tag: "Refused" })

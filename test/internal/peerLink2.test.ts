@@ -26,8 +26,11 @@ const connect = Effect.fnUntraced(function*({ behind = "", ...limits }: Options 
   const peer = yield* connectMemory
   const { noted, writes } = noting(peer.socket)
   const scope = yield* Scope.fork(yield* Scope.Scope)
+  const { add, carried, forget, idsInFlight, ordinalOf, proceeded } = makeCarried()
   const making = yield* fork(
-    peerLink2.make(noted, { socketPath, token }, undefined, { ...defaults, ...limits }).pipe(Scope.provide(scope))
+    peerLink2.make(noted, { socketPath, token }, undefined, { ...defaults, ...limits }, ordinalOf).pipe(
+      Scope.provide(scope)
+    )
   )
   const hello = parse(yield* peer.line)
   const serverNonce = Handshake.newNonce()
@@ -37,11 +40,10 @@ const connect = Effect.fnUntraced(function*({ behind = "", ...limits }: Options 
   const link = yield* Fiber.join(making)
   writes.length = 0
 
-  const { carried, inFlight, proceeded } = makeCarried()
   /** A request in flight, sent as the frame `"<id>"`. */
   const request = (id: string, until: Until = "stored") => {
     const made = makeRequest(id, { until })
-    inFlight.set(id, made)
+    add(made)
     link.submit(made, carried)
     return made
   }
@@ -53,7 +55,7 @@ const connect = Effect.fnUntraced(function*({ behind = "", ...limits }: Options 
     return Effect.andThen(say(ack(behind.messageId)), behind.exit)
   })
   const close = Scope.close(scope, Exit.void)
-  return { carried, close, heard, inFlight, link, peer, proceeded, request, say, writes }
+  return { add, carried, close, forget, heard, idsInFlight, link, peer, proceeded, request, say, writes }
 })
 
 /** As `connect`, and the link runs and has proved itself. */
@@ -65,7 +67,13 @@ const run = Effect.fnUntraced(function*(options?: Options) {
   return { ...connected, running, end: Fiber.join(running) }
 })
 
-const ack = (messageId: string, id = "uds-1") => ({ type: "response", data: "ok", meta: { id, messageId } })
+/** As this library's server says it. */
+const ack = (messageId: string, id = "uds-1") => ({
+  type: "response",
+  data: "ok",
+  ts: "2026-01-02T03:04:05.678Z",
+  meta: { id, messageId }
+})
 const stored = (id: string, data = "ok") => Exit.succeed({ id: Option.some(id), data })
 
 describe("a link of protocol 2", () => {
@@ -123,6 +131,23 @@ describe("a link of protocol 2", () => {
       const [first, second] = [request("a"), request("b")]
       yield* say(ack("b", "uds-1"), ack("a", "uds-2"))
       assert.deepStrictEqual([yield* first.exit, yield* second.exit], [stored("uds-2"), stored("uds-1")])
+    }))
+
+  it.effect("takes an ack in other words than its own server's", () =>
+    Effect.gen(function*() {
+      const { request, say } = yield* run()
+      const requests = ["a", "b", "c"].map((id) => request(id))
+      yield* say(
+        { meta: { messageId: "a", id: "uds-1" }, type: "response" },
+        { type: "response", data: "stored", meta: { id: "entry 2", messageId: "b", duplicate: true } },
+        ack("c", "uds-03")
+      )
+      for (const { exit } of requests) yield* exit
+      assert.deepStrictEqual(requests.map(({ ends }) => ends), [
+        [stored("uds-1", "")],
+        [stored("entry 2", "stored")],
+        [stored("uds-03")]
+      ])
     }))
 
   it.effect("asks for more once for all that has arrived together", () =>
@@ -223,10 +248,10 @@ describe("a link of protocol 2", () => {
 
   it.effect("forgets the id that another connection was told", () =>
     Effect.gen(function*() {
-      const { carried, inFlight, link, say } = yield* run()
+      const { add, carried, link, say } = yield* run()
       const again = makeRequest("a", { until: "handled" })
       again.id = Option.some("uds-1")
-      inFlight.set("a", again)
+      add(again)
       link.submit(again, carried)
       assert.deepStrictEqual(again.id, Option.none())
       yield* say({ type: "response", data: "handled", meta: { messageId: "a" } })
@@ -262,9 +287,9 @@ describe("a link of protocol 2", () => {
 
   it.effect("ignores the answer to a request that is not in flight any more", () =>
     Effect.gen(function*() {
-      const { inFlight, request, say } = yield* run()
+      const { forget, request, say } = yield* run()
       const [first, second] = [request("a"), request("b")]
-      inFlight.delete("a")
+      forget(first)
       yield* say(ack("a"), ack("b", "uds-2"))
       assert.deepStrictEqual(yield* second.exit, stored("uds-2"))
       assert.strictEqual(first.ends.length, 0)
@@ -282,21 +307,21 @@ describe("a link of protocol 2 ends", () => {
   for (const [text, expected] of lastWords) {
     it.effect(`with the last word "${text}", and settles no request`, () =>
       Effect.gen(function*() {
-        const { end, inFlight, request, say } = yield* run()
+        const { end, idsInFlight, request, say } = yield* run()
         const requests = [request("a"), request("b", "answered")]
         yield* say({ type: "error", data: text }, ack("a"))
         assert.deepStrictEqual(yield* end, expected)
-        assert.deepStrictEqual([requests.map(({ ends }) => ends.length), inFlight.size], [[0, 0], 2])
+        assert.deepStrictEqual([requests.map(({ ends }) => ends.length), idsInFlight()], [[0, 0], ["a", "b"]])
       }))
   }
 
   it.effect("with another last word, which fails the first request without an ack and no other", () =>
     Effect.gen(function*() {
-      const { end, inFlight, request, say } = yield* run()
+      const { end, idsInFlight, request, say } = yield* run()
       const [acked, first, second] = [request("a", "handled"), request("b"), request("c")]
       yield* say(ack("a"), { type: "error", data: "invalid frame" }, ack("c"))
       assert.deepStrictEqual(yield* end, { _tag: "Refused" })
-      assert.deepStrictEqual([...inFlight.keys()], ["a", "c"])
+      assert.deepStrictEqual(idsInFlight(), ["a", "c"])
       assert.deepStrictEqual([acked.ends.length, second.ends.length], [0, 0])
       assert.deepStrictEqual(first.ends, [Exit.fail(fail(new Rejected({ socketPath, text: "invalid frame" })))])
     }))

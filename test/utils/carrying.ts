@@ -18,7 +18,9 @@ export interface RequestOptions extends Partial<Pick<Request, "deadline" | "fram
   readonly onEnd?: (() => void) | undefined
 }
 
-/** The frame is the id in quotes unless another is given. */
+let counted = 0
+
+/** The frame is the id in quotes unless another is given, and the ordinal counts up. */
 export const makeRequest = (
   messageId: string,
   {
@@ -26,7 +28,7 @@ export const makeRequest = (
     frame = `"${messageId}"\n`,
     message = { type: "text", data: messageId },
     onEnd,
-    ordinal = 0,
+    ordinal = ++counted,
     retryWhenFull = false,
     until = "stored"
   }: RequestOptions = {}
@@ -58,23 +60,40 @@ export const makeRequest = (
 
 /** What a peer shows a link: the requests it was handed, until they are told their end. */
 export const makeCarried = () => {
-  const inFlight = new Map<string, Request>()
+  const inFlight = new Map<number, Request>()
   let proceeded = 0
   const carried: Carried = {
     inFlight,
     succeed: (request, answer) => {
-      inFlight.delete(request.messageId)
+      inFlight.delete(request.ordinal)
       request.succeed(answer)
     },
     fail: (request, error) => {
-      inFlight.delete(request.messageId)
+      inFlight.delete(request.ordinal)
       request.fail(error)
     },
     proceed: () => {
       proceeded++
     }
   }
-  return { carried, inFlight, proceeded: () => proceeded }
+  const idsInFlight = () => Array.from(inFlight.values(), ({ messageId }) => messageId)
+  return {
+    carried,
+    idsInFlight,
+    proceeded: () => proceeded,
+    add: (request: Request) => {
+      inFlight.set(request.ordinal, request)
+    },
+    /** As when nobody waits for it any more. */
+    forget: (request: Request) => {
+      inFlight.delete(request.ordinal)
+    },
+    /** As a client finds the request that an id names, here whatever the ids are. */
+    ordinalOf: (text: string, start = 0, end = text.length) => {
+      const id = text.slice(start, end)
+      return [...inFlight.values()].find(({ messageId }) => messageId === id)?.ordinal
+    }
+  }
 }
 
 /** The socket, and what has been written to it. */

@@ -58,8 +58,9 @@ export const makeScripted = Effect.fnUntraced(function*({
     const handed: Array<string> = []
     let isOpen = true
     let carried: Carried | undefined
+    const find = (id: string) => [...carried?.inFlight.values() ?? []].find(({ messageId }) => messageId === id)
     const inFlight = (id: string) => {
-      const request = carried?.inFlight.get(id)
+      const request = find(id)
       if (request === undefined || carried === undefined) throw new Error(`${id} is not in flight`)
       return { carried, request }
     }
@@ -76,7 +77,7 @@ export const makeScripted = Effect.fnUntraced(function*({
       },
       answerSoon: (id) =>
         queueMicrotask(() => {
-          if (isOpen && carried?.inFlight.has(id) === true) connection.answer(id)
+          if (isOpen && find(id) !== undefined) connection.answer(id)
         }),
       ack: (id, entry) => {
         inFlight(id).request.id = Option.some(entry)
