@@ -14,8 +14,7 @@ const groups: ReadonlyArray<readonly [title: string, kinds: ReadonlyArray<Kind>]
 
 /** All code in one go, since the formatter takes longer to start than to format. */
 const formatted = (codes: ReadonlyArray<string>): ReadonlyArray<string> => {
-  const mark = (at: number | string) => `// ---- ${at}`
-  const input = codes.map((code, at) => `${mark(at)}\n${code}\n`).join("")
+  const input = codes.map((code, at) => `// ---- ${at}\n${code}\n`).join("")
   const { status, stderr, stdout } = spawnSync("dprint", ["fmt", "--stdin", "docs.ts"], {
     cwd: root,
     input,
