@@ -13,6 +13,7 @@ import type { HostFacts } from "./Host.ts"
 export class InvalidAddress extends Schema.TaggedError<InvalidAddress>()("InvalidAddress", {
   /** The text that was given, or nothing when it may hold a token. */
   given: Schema.Option(Schema.String),
+  /** What is wrong with it and what to give instead; reads on after the text. */
   problem: Schema.String
 }) {
   override get message() {
@@ -24,8 +25,11 @@ export class InvalidAddress extends Schema.TaggedError<InvalidAddress>()("Invali
 
 /** A socket path is longer than the platform's `sun_path` holds (`unix(7)`: 108 bytes with the final NUL). */
 export class PathTooLong extends Schema.TaggedError<PathTooLong>()("PathTooLong", {
+  /** The socket path. */
   path: Schema.String,
+  /** Its length in bytes of UTF-8. */
   bytes: Schema.Int,
+  /** The most bytes that `maxPathBytes` gives for this platform. */
   maxBytes: Schema.Int
 }) {
   override get message() {
@@ -36,6 +40,7 @@ export class PathTooLong extends Schema.TaggedError<PathTooLong>()("PathTooLong"
 
 /** Why a text is not an address this machine can use. Nothing has been touched. */
 export class AddressError extends Schema.TaggedError<AddressError>()("AddressError", {
+  /** Which rule the text breaks. */
   reason: Schema.Union([InvalidAddress, PathTooLong])
 }) {
   override get message() {
@@ -45,6 +50,7 @@ export class AddressError extends Schema.TaggedError<AddressError>()("AddressErr
 
 /** A peer's address. Equal when the socket paths are equal. */
 export interface Address {
+  /** An absolute path, or a pipe's name on Windows; without `uds:`. */
   readonly socketPath: string
 }
 
@@ -65,8 +71,9 @@ export const tooLong = (socketPath: string, platform: NodeJS.Platform): PathTooL
   Buffer.byteLength(socketPath) > maxPathBytes(platform) ? pathTooLong(socketPath, platform) : undefined
 
 /**
- * Reads `uds:<path>`, an absolute path, or a Windows pipe. Fails with `InvalidAddress` for anything else, and with
- * `PathTooLong`. A text with `#token=` is refused without being repeated: addresses carry no secrets.
+ * Reads `uds:<path>`, an absolute path, or a Windows pipe. Fails with `AddressError`: reason `InvalidAddress` for
+ * anything else, `PathTooLong` for a path that the platform does not take. A text with `#token=` is refused without being
+ * repeated: addresses carry no secrets.
  */
 export const parse = (
   text: string,
@@ -96,14 +103,17 @@ export const isName = (text: string): boolean => /^[^:#/\\\p{Cc}]+$/u.test(text)
 export const format = (address: Address): string =>
   address.socketPath.startsWith(PIPE) ? address.socketPath : `uds:${address.socketPath}`
 
+/** Where a new endpoint listens when nobody says where. */
 export interface DefaultPath {
+  /** A path that no endpoint has had before. */
   readonly socketPath: string
   /** The user's directory that holds one directory for each endpoint; none for pipes. */
   readonly base: Option.Option<string>
 }
 
-/** Random hex digits in a default path, and the fewest that are still enough (PROTOCOL.md 5.1). */
+/** Random hex digits in a default path (PROTOCOL.md 5.1). */
 export const nonceDigits = 32
+/** The fewest that are still enough. */
 const minNonceDigits = 16
 
 /** The user's directories for endpoints, in order of preference, without regard to length. */
@@ -124,7 +134,7 @@ export const bases = (
 
 /**
  * A path for a new endpoint of this process. `nonce` is 32 hex digits; fewer are used, down to 16, where the path would
- * be too long, then the next base is tried. Fails with `PathTooLong` when none fits.
+ * be too long, then the next base is tried. Fails with `AddressError`, reason `PathTooLong`, when none fits.
  *
  * `runtimeDirectory` is `$XDG_RUNTIME_DIR`, if the caller found it private to the user.
  */

@@ -56,30 +56,42 @@ export {
   matches
 }
 
+/** What an endpoint tells of itself beyond its path. */
 export interface PublishOptions {
-  /** Shown to people who list peers. */
+  /** By which peers may find it, and people know it. Default none. */
   readonly name?: string | undefined
 }
 
+/** Publishes and finds capabilities: files of this user and namespace, or memory for tests. */
 export class Capability extends Context.Service<Capability, {
   /**
    * Publishes a capability with a new token for `socketPath`; it is withdrawn when the scope closes, if it is still
-   * one's own. Fails with reasons `DirectoryNotPrivate`, `CapabilityTooLarge` and `FileFailed`, and then leaves no file.
+   * one's own. Fails with `CapabilityError`, reasons `DirectoryNotPrivate`, `CapabilityTooLarge` and `FileFailed`, and
+   * then leaves no file.
    */
   readonly publish: (
     socketPath: string,
     options?: PublishOptions
   ) => Effect.Effect<CapabilityRecord, CapabilityError, Scope.Scope>
-  /** Fails with `CapabilityNotFound`, `CapabilityRefused`, `DirectoryNotPrivate` or `FileFailed`. */
+  /**
+   * The capability of the endpoint at `socketPath`. Fails with `CapabilityError`, reasons `CapabilityNotFound`,
+   * `CapabilityRefused`, `DirectoryNotPrivate` and `FileFailed`.
+   */
   readonly lookup: (socketPath: string) => Effect.Effect<CapabilityRecord, CapabilityError>
-  /** Every capability that can be trusted, by socket path. Others are left out, and left alone. */
+  /**
+   * Every capability that can be trusted, by socket path. Others are left out, and left alone. Fails with
+   * `CapabilityError`, reasons `DirectoryNotPrivate` and `FileFailed`; without a directory there are none.
+   */
   readonly list: Effect.Effect<ReadonlyArray<CapabilityRecord>, CapabilityError>
   /**
    * Tells, without saying what, that capabilities may have come or gone. Hints may be missed and may come for nothing;
    * it ends when the directory cannot be watched.
    */
   readonly hints: Stream.Stream<void>
-  /** Removes the file of `record` if it still holds the same token. Answers whether it did. */
+  /**
+   * Removes the file of `record` if it still holds the same token. Answers whether it did. Fails with `CapabilityError`,
+   * reason `FileFailed`.
+   */
   readonly remove: (record: CapabilityRecord) => Effect.Effect<boolean, CapabilityError>
   /** Removes the temporary files of processes that were killed while they published. `publish` does so as well. */
   readonly sweep: Effect.Effect<void>
@@ -92,8 +104,10 @@ const refuse = (path: string, problem: CapabilityRefused["problem"]) =>
 const notFound = (socketPath: string) => new CapabilityError({ reason: new CapabilityNotFound({ socketPath }) })
 const wrap = Effect.mapError((reason: CapabilityError["reason"]) => new CapabilityError({ reason }))
 
-/** Capabilities as files, in `<config home>/messaging-capabilities`. */
-export const make = Effect.gen(function*() {
+/**
+ * Capabilities as files, in `<config home>/messaging-capabilities`. Reads `maxCapabilityBytes` and `republishInterval`.
+ */
+export const make: Effect.Effect<Capability["Service"], never, FileSystem.FileSystem> = Effect.gen(function*() {
   const fs = yield* FileSystem.FileSystem
   const posix = yield* Posix
   const files = yield* privateFiles.make
@@ -276,4 +290,5 @@ export const makeMemory: Effect.Effect<Capability["Service"]> = Effect.gen(funct
   })
 })
 
+/** As `makeMemory`. */
 export const layerMemory: Layer.Layer<Capability> = Layer.effect(Capability, makeMemory)

@@ -20,7 +20,9 @@ import * as Message from "./Message.ts"
 
 /** A frame is longer than `maxFrameBytes`, whether or not its end has arrived. The stream ends. */
 export class FrameTooLarge extends Schema.TaggedError<FrameTooLarge>()("FrameTooLarge", {
+  /** The limit `maxFrameBytes`, in bytes. */
   maxBytes: Schema.Int,
+  /** The bytes of the frame that had arrived; the whole frame may be longer. */
   bytesSeen: Schema.Int
 }) {
   override get message() {
@@ -30,6 +32,7 @@ export class FrameTooLarge extends Schema.TaggedError<FrameTooLarge>()("FrameToo
 
 /** A frame is not a message. Its bytes are not repeated here, since they may hold a token. The stream ends. */
 export class InvalidFrame extends Schema.TaggedError<InvalidFrame>()("InvalidFrame", {
+  /** Which rule the frame breaks; it reads on after "frame is". */
   problem: Schema.Literals([
     "not UTF-8",
     "not JSON",
@@ -46,6 +49,7 @@ export class InvalidFrame extends Schema.TaggedError<InvalidFrame>()("InvalidFra
 
 /** A value given to `encode` is not a message that JSON can hold. Nothing of it is sent. */
 export class InvalidMessage extends Schema.TaggedError<InvalidMessage>()("InvalidMessage", {
+  /** Where the message breaks which rule; it never repeats what the message holds. */
   problem: Schema.String
 }) {
   override get message() {
@@ -55,6 +59,7 @@ export class InvalidMessage extends Schema.TaggedError<InvalidMessage>()("Invali
 
 /** Why a stream of frames ended, or why a message could not become a frame. */
 export class FramingError extends Schema.TaggedError<FramingError>()("FramingError", {
+  /** What is wrong. */
   reason: Schema.Union([FrameTooLarge, InvalidFrame, InvalidMessage])
 }) {
   override get message() {
@@ -64,6 +69,7 @@ export class FramingError extends Schema.TaggedError<FramingError>()("FramingErr
 
 /** One line that holds a JSON object, not yet checked against the message schema. */
 export interface Frame {
+  /** The parsed object, without the keys that name a prototype. */
   readonly value: Readonly<Record<string, unknown>>
   /** Bytes on the wire, LF not counted. */
   readonly bytes: number
@@ -119,6 +125,8 @@ const parse = <A>(
 }
 
 /**
+ * A decoder at the beginning of a byte stream. It holds at most `maxFrameBytes` of a frame that has not ended.
+ *
  * `shortcut` is shown each line that is UTF-8 and not too long, before it is read as JSON. What it makes of the line, if
  * anything, takes the frame's place; it must not make anything of a line that is no frame.
  */
@@ -297,10 +305,9 @@ const isOptionalString = (value: unknown): value is string | undefined =>
   value === undefined || typeof value === "string"
 
 /**
- * One message as one frame with its LF, or the reason why it cannot be one. Never throws, whatever `meta` holds.
- * The error never repeats the message. `envelope` is the protocol's own part of `meta` and wins over the message's;
- * `from` is used where the message has none
- * and is not a ping.
+ * One message as one frame with its LF, or the reason why it cannot be one. Never throws, whatever `meta` holds. Fails
+ * with `FramingError`, reason `FrameTooLarge` or `InvalidMessage`, which never repeats the message. `envelope` is the
+ * protocol's own part of `meta` and wins over the message's; `from` is used where the message has none and is not a ping.
  */
 export const encodeFrame = (
   message: Message.Message,

@@ -8,16 +8,21 @@ import * as Context from "effect/Context"
 import * as Option from "effect/Option"
 import * as os from "node:os"
 
+/** What the system says about this process. */
 export interface HostFacts {
+  /** Such as `linux`, `darwin` or `win32`. */
   readonly platform: NodeJS.Platform
   /** The user's numeric id; none on Windows, where the checks of owner and mode do not apply. */
   readonly uid: Option.Option<number>
+  /** The number of this process. */
   readonly pid: number
   /** Such as `24.1.0`. */
   readonly nodeVersion: string
+  /** The directory for temporary files, by the name that the environment gives it. */
   readonly tmpdir: string
+  /** The user's home. */
   readonly homedir: string
-  /** The working directory, or nothing when it has been deleted; published beside the address so that people can tell peers apart. */
+  /** The working directory, or nothing when it has been deleted; published, so that people can tell peers apart. */
   readonly cwd: string
   /** The live environment. Children inherit what is set here; only `Messaging` writes to it. */
   readonly environment: Record<string, string | undefined>

@@ -39,7 +39,9 @@ export interface Entry {
   readonly id: string
   /** Without the token it travelled with. */
   readonly message: Message
+  /** When it arrived, by this process's clock. */
   readonly receivedAt: DateTime.Utc
+  /** Whom it is from. */
   readonly sender: Sender
   /** What the message counts against `maxInboxBytes`: its bytes on the wire, at least 16 for each object and array. */
   readonly bytes: number
@@ -67,6 +69,7 @@ export type Outcome =
 /** A handler's value is the answer to a query, if it is a string; for other messages it is ignored. */
 export type Handler<E, R> = (entry: Entry) => Effect.Effect<string | void, E, R>
 
+/** How `consume` handles entries. */
 export interface ConsumeOptions {
   /** Entries handled at the same time. Default 1, which keeps the order of arrival, and so the order per sender. */
   readonly concurrency?: number | undefined
@@ -74,7 +77,9 @@ export interface ConsumeOptions {
 
 /** The inbox is at a limit and the message was not stored. Taking an entry makes room. */
 export class InboxFull extends Schema.TaggedError<InboxFull>()("InboxFull", {
+  /** The limit that is reached. */
   limit: Schema.Literals(["maxInboxEntries", "maxInboxBytes"]),
+  /** Its value, in entries or bytes. */
   value: Schema.Int
 }) {
   override get message() {
@@ -82,27 +87,36 @@ export class InboxFull extends Schema.TaggedError<InboxFull>()("InboxFull", {
   }
 }
 
+/** What a connection has read, ready to be stored. */
 export interface Received {
+  /** The message as the application may see it. */
   readonly message: Message
+  /** Whom it is from. */
   readonly sender: Sender
+  /** The bytes that it counts against `maxInboxBytes`. */
   readonly bytes: number
+  /** The sender's span, as it was sent. */
   readonly traceparent?: string | undefined
   /** Told what becomes of the entry, at most once for each kind of outcome; must not throw. */
   readonly onOutcome?: ((outcome: Outcome) => boolean) | undefined
 }
 
+/** What an inbox holds. */
 export interface Size {
+  /** Entries that wait or are being handled, which `maxInboxEntries` limits. */
   readonly entries: number
+  /** Their bytes, which `maxInboxBytes` limits. */
   readonly bytes: number
 }
 
+/** The messages that have arrived at this endpoint. */
 export class Inbox extends Context.Service<Inbox, {
   /**
    * Stores a message of this process. Fails with `InboxFull`, or with `FramingError` where the message could not have
    * arrived over a socket either.
    */
   readonly offer: (message: Message) => Effect.Effect<Entry, InboxFull | FramingError>
-  /** Stores what a connection has received, in one synchronous step. `now` is in Unix milliseconds. */
+  /** Stores what a connection has received, in one synchronous step, at `now` Unix milliseconds. Fails with `InboxFull`. */
   readonly offerUnsafe: (received: Received, now: number) => Result.Result<Entry, InboxFull>
   /** The oldest entry; waits for one. An interrupted wait takes nothing. */
   readonly take: Effect.Effect<Entry>
@@ -122,6 +136,7 @@ export class Inbox extends Context.Service<Inbox, {
    * until it has been handled.
    */
   readonly consume: <E, R>(handler: Handler<E, R>, options?: ConsumeOptions) => Effect.Effect<never, never, R>
+  /** How much it holds now. */
   readonly size: Effect.Effect<Size>
 }>()("effect-messaging/Inbox") {}
 
@@ -355,4 +370,5 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
   })
 })
 
+/** An inbox that lives as long as the layer. One layer value is built once in a program: two endpoints would share it. */
 export const layer: Layer.Layer<Inbox> = Layer.effect(Inbox, make)

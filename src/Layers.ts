@@ -25,6 +25,7 @@ import { type ListenError, Transport } from "./Transport.ts"
 
 /** This Node is older than the library supports. Nothing has been started. */
 export class UnsupportedNode extends Schema.TaggedError<UnsupportedNode>()("UnsupportedNode", {
+  /** The version that runs, such as `20.11.1`. */
   version: Schema.String
 }) {
   override get message() {
@@ -32,12 +33,15 @@ export class UnsupportedNode extends Schema.TaggedError<UnsupportedNode>()("Unsu
   }
 }
 
+/** What a program that only sends can choose. */
 export interface ClientOptions {
   /** Names the directories and the environment variable. Default `claude-code`, where protocol 1 programs meet. */
   readonly namespace?: string | undefined
+  /** The limits to change. Each default is in `Limits.Values`. */
   readonly limits?: Limits.Options | undefined
 }
 
+/** What an endpoint can choose. */
 export interface Options extends ClientOptions, Messaging.Options {}
 
 /** Wrong options, or a Node that is too old. */
@@ -83,14 +87,18 @@ const services = <E, R>(messaging: Layer.Layer<Messaging.Messaging, E, R | Inbox
 
 /**
  * An endpoint that listens at a Unix socket, or a pipe on Windows, publishes its capability and tells its children
- * through the environment variable. Brings the Node platform along. Released when the scope closes.
+ * through the environment variable. Brings the Node platform along. Released when the scope closes. Fails with
+ * `StartError`, and then leaves nothing behind.
  */
 export const layer = (
   options: Options = {}
 ): Layer.Layer<Messaging.Messaging | Inbox.Inbox | Peers.Peers, StartError> =>
   services(Messaging.layer(options)).pipe(Layer.provide(node(options)))
 
-/** Sends, pings and lists; listens nowhere and publishes nothing. `address` is none, and the inbox is the program's own. */
+/**
+ * Sends, pings and lists; listens nowhere and publishes nothing. `address` is none, and the inbox is the program's own.
+ * Fails with `OptionsError`.
+ */
 export const layerClient = (
   options: ClientOptions = {}
 ): Layer.Layer<Messaging.Messaging | Inbox.Inbox | Peers.Peers, OptionsError> =>
@@ -142,7 +150,7 @@ export const config: Config.Config<Options> = Config.all({
   )
 })
 
-/** As `layer`, with the options read from Effect's `Config`. Fails with `ConfigError` as well. */
+/** As `layer`, with the options read from Effect's `Config`. Fails with `StartError`, and with `ConfigError` as well. */
 export const layerConfig = (
   options: Config.Config<Options> = config
 ): Layer.Layer<Messaging.Messaging | Inbox.Inbox | Peers.Peers, StartError | Config.ConfigError> =>
@@ -161,7 +169,8 @@ const noEnvironment = Layer.effect(Host, Effect.map(Host, (host) => ({ ...host, 
 
 /**
  * An endpoint without I/O: in-memory sockets, no file, no descriptor, and no environment variable. Every deadline
- * follows the clock in force, so a program can be tested under `TestClock`.
+ * follows the clock in force, so a program can be tested under `TestClock`. Fails with `StartError`: a wrong option, or a
+ * path that another endpoint of the same network has.
  */
 export const layerMemory = (
   options: Options = {}

@@ -11,6 +11,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 
+/** The limits: what each bounds, its unit and default, and what happens there. */
 export interface Values {
   /** Bytes of one frame, its LF not counted. Default 65,536. One more: `frame too long`, the connection ends. */
   readonly maxFrameBytes: number
@@ -89,8 +90,11 @@ export type Options = {
 
 /** A limit was given a value that cannot work. Nothing has been started. */
 export class InvalidLimit extends Schema.TaggedError<InvalidLimit>()("InvalidLimit", {
+  /** The name of the limit. */
   field: Schema.String,
+  /** The value as text. */
   value: Schema.String,
+  /** What the value must be. */
   rule: Schema.String
 }) {
   override get message() {
@@ -98,6 +102,7 @@ export class InvalidLimit extends Schema.TaggedError<InvalidLimit>()("InvalidLim
   }
 }
 
+/** The limits that are in force where nothing else is said. */
 export const defaults: Values = {
   maxFrameBytes: 65_536,
   maxJsonDepth: 64,

@@ -27,10 +27,13 @@ export const Message = Schema.Struct({
 })
 export interface Message extends Schema.Schema.Type<typeof Message> {}
 
+/** What a message may carry besides its text. */
 export interface Options {
+  /** JSON values for the peer's program. Default none. */
   readonly meta?: Meta | undefined
-  /** Set by `Messaging.send` to the own socket path when absent. */
+  /** The sender's socket path. Set by `Messaging.send` to the own one when absent. */
   readonly from?: string | undefined
+  /** When the message was made, as ISO-8601 text. Default none. */
   readonly ts?: string | undefined
 }
 
@@ -52,6 +55,7 @@ export const notification = make("notification")
 /** Something the peer is asked. */
 export const query = make("query")
 
+/** Reads a message from a parsed value by the schema. Fails with Effect's `SchemaError`, which may quote the value. */
 export const decodeResult = Schema.decodeUnknownResult(Message)
 
 const types: ReadonlySet<unknown> = new Set(MessageType.literals)
@@ -81,8 +85,8 @@ export const protocol1 = 1
 /** Both ends prove themselves once; every request has an id that its answers name. */
 export const protocol2 = 2
 
-/** What a `messageId` may be: made by the sender, unique among its messages. */
 const messageId = /^[\x20-\x7e]{1,64}$/
+/** Whether a value may be a `messageId`: 1 to 64 printable ASCII characters, unique among the sender's messages. */
 export const isMessageId = (value: unknown): value is string => typeof value === "string" && messageId.test(value)
 
 const ofProtocol1: ReadonlySet<string> = new Set(["authToken"])

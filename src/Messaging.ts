@@ -41,11 +41,13 @@ export type To = string | { readonly socketPath: string }
 
 /** The peer's word that it has stored the message. */
 export interface Receipt {
+  /** Where the peer listens. */
   readonly socketPath: string
   /** The id of the entry in the peer's inbox, where the peer tells it. */
   readonly id: Option.Option<string>
 }
 
+/** How `ask` and `ping` wait. */
 export interface AskOptions {
   /** From call to answer, absolute. Default: the limit `sendTimeout`, 5 seconds. */
   readonly timeout?: Duration.Input | undefined
@@ -53,11 +55,13 @@ export interface AskOptions {
   readonly retryWhenFull?: boolean | undefined
 }
 
+/** How `send` waits. */
 export interface SendOptions extends AskOptions {
   /** What to wait for: `stored` in the peer's inbox, or `handled` by its handler. Default `stored`. */
   readonly until?: "stored" | "handled" | undefined
 }
 
+/** This endpoint's address, and messages to others. */
 export class Messaging extends Context.Service<Messaging, {
   /** Where this endpoint listens; none for a client. */
   readonly address: Option.Option<Address.Address>
@@ -77,10 +81,11 @@ export class Messaging extends Context.Service<Messaging, {
   readonly ping: (to: To, options?: AskOptions) => Effect.Effect<Duration.Duration, MessagingError>
 }>()("effect-messaging/Messaging") {}
 
+/** What an endpoint that listens can choose. */
 export interface Options {
   /** Where to listen. Default: a new path in the user's own directory, which is removed again. */
   readonly socketPath?: string | undefined
-  /** Shown to people who list peers. */
+  /** By which peers may reach it, and people know it. Default none. */
   readonly name?: string | undefined
   /** Whether clients of protocol 1 are served. Default true. */
   readonly protocol1?: boolean | undefined
@@ -239,6 +244,8 @@ export const makeClient: Effect.Effect<
   Capability | Peers | Transport | Scope.Scope
 > = makeSender(undefined)
 
+/** As `make`, until the layer is released. Fails with `AddressError`, `ListenError` or `CapabilityError`. */
 export const layer = (options?: Options) => Layer.effect(Messaging, make(options))
 
+/** As `makeClient`, until the layer is released. */
 export const layerClient = Layer.effect(Messaging, makeClient)

@@ -10,10 +10,13 @@ import { InvalidMessage } from "./Framing.ts"
 
 export { InvalidAddress, InvalidMessage, PathTooLong }
 
-/** No live endpoint, or more than one, has the name. `candidates` are the names there are, or the paths that share it. */
+/** No live endpoint, or more than one, has the name. */
 export class NameNotUnique extends Schema.TaggedError<NameNotUnique>()("NameNotUnique", {
+  /** The name that was asked for. */
   name: Schema.String,
+  /** Whether nobody has it, or several do. */
   problem: Schema.Literals(["unknown", "ambiguous"]),
+  /** The names there are, or the addresses that share the name. */
   candidates: Schema.Array(Schema.String)
 }) {
   override get message() {
@@ -27,15 +30,20 @@ export class NameNotUnique extends Schema.TaggedError<NameNotUnique>()("NameNotU
 const doubt = (mayBeStored: boolean) => mayBeStored ? "the message may have been stored" : "the message was not sent"
 
 /** No capability file names the path. The peer never published it, or has ended. */
-export class PeerNotFound extends Schema.TaggedError<PeerNotFound>()("PeerNotFound", { socketPath: Schema.String }) {
+export class PeerNotFound extends Schema.TaggedError<PeerNotFound>()("PeerNotFound", {
+  /** Where the peer listens, or should. */
+  socketPath: Schema.String
+}) {
   override get message() {
     return `no peer at ${this.socketPath}: it has ended, or belongs to another user or namespace`
   }
 }
 
-/** There is a capability and nothing listens: the peer died without cleaning up. `code` is the errno. */
+/** There is a capability and nothing listens: the peer died without cleaning up. */
 export class PeerUnreachable extends Schema.TaggedError<PeerUnreachable>()("PeerUnreachable", {
+  /** Where the peer listens, or should. */
   socketPath: Schema.String,
+  /** The errno of the connect (`connect(2)`). */
   code: Schema.String
 }) {
   override get message() {
@@ -45,7 +53,9 @@ export class PeerUnreachable extends Schema.TaggedError<PeerUnreachable>()("Peer
 
 /** The system does not permit it, for example from inside a sandbox. Says nothing about the peer. */
 export class AccessDenied extends Schema.TaggedError<AccessDenied>()("AccessDenied", {
+  /** The socket, capability file or directory. */
   path: Schema.String,
+  /** The errno. */
   code: Schema.String
 }) {
   override get message() {
@@ -55,7 +65,9 @@ export class AccessDenied extends Schema.TaggedError<AccessDenied>()("AccessDeni
 
 /** The peer could not be told from an impostor. Nothing was sent to it. */
 export class PeerUntrusted extends Schema.TaggedError<PeerUntrusted>()("PeerUntrusted", {
+  /** Where the peer listens, or should. */
   socketPath: Schema.String,
+  /** Why it cannot be trusted. */
   problem: Schema.String
 }) {
   override get message() {
@@ -64,15 +76,20 @@ export class PeerUntrusted extends Schema.TaggedError<PeerUntrusted>()("PeerUntr
 }
 
 /** The peer refused the token of its capability file; most likely it restarted a moment ago. */
-export class Unauthorized extends Schema.TaggedError<Unauthorized>()("Unauthorized", { socketPath: Schema.String }) {
+export class Unauthorized extends Schema.TaggedError<Unauthorized>()("Unauthorized", {
+  /** Where the peer listens, or should. */
+  socketPath: Schema.String
+}) {
   override get message() {
     return `the peer at ${this.socketPath} refused the token of its capability file: look it up again`
   }
 }
 
-/** The peer's inbox is at a limit. `retryAfter` is the peer's own advice; protocol 1 gives none. */
+/** The peer's inbox is at a limit. */
 export class InboxFull extends Schema.TaggedError<InboxFull>()("InboxFull", {
+  /** Where the peer listens, or should. */
   socketPath: Schema.String,
+  /** How long the peer says to wait; a peer of protocol 1 does not say. */
   retryAfter: Schema.Option(Schema.Duration)
 }) {
   override get message() {
@@ -83,7 +100,9 @@ export class InboxFull extends Schema.TaggedError<InboxFull>()("InboxFull", {
 
 /** The message with its envelope is longer than a frame may be. Nothing was sent. */
 export class MessageTooLarge extends Schema.TaggedError<MessageTooLarge>()("MessageTooLarge", {
+  /** The bytes of the whole frame, its LF not counted. */
   bytes: Schema.Int,
+  /** The limit `maxFrameBytes`, in bytes. */
   maxBytes: Schema.Int
 }) {
   override get message() {
@@ -93,7 +112,9 @@ export class MessageTooLarge extends Schema.TaggedError<MessageTooLarge>()("Mess
 
 /** No answer within the deadline. */
 export class Timeout extends Schema.TaggedError<Timeout>()("Timeout", {
+  /** Where the peer listens, or should. */
   socketPath: Schema.String,
+  /** Whether the peer may have stored the message; otherwise it was not sent. */
   mayBeStored: Schema.Boolean
 }) {
   override get message() {
@@ -103,7 +124,9 @@ export class Timeout extends Schema.TaggedError<Timeout>()("Timeout", {
 
 /** The connection ended before the answer. */
 export class ConnectionLost extends Schema.TaggedError<ConnectionLost>()("ConnectionLost", {
+  /** Where the peer listens, or should. */
   socketPath: Schema.String,
+  /** Whether the peer may have stored the message; otherwise it was not sent. */
   mayBeStored: Schema.Boolean
 }) {
   override get message() {
@@ -112,7 +135,10 @@ export class ConnectionLost extends Schema.TaggedError<ConnectionLost>()("Connec
 }
 
 /** The peer has stored the message, and its handler failed. */
-export class HandlerFailed extends Schema.TaggedError<HandlerFailed>()("HandlerFailed", { socketPath: Schema.String }) {
+export class HandlerFailed extends Schema.TaggedError<HandlerFailed>()("HandlerFailed", {
+  /** Where the peer listens, or should. */
+  socketPath: Schema.String
+}) {
   override get message() {
     return `the peer at ${this.socketPath} has the message, but its handler failed`
   }
@@ -120,7 +146,9 @@ export class HandlerFailed extends Schema.TaggedError<HandlerFailed>()("HandlerF
 
 /** The peer speaks protocol 1, which has no answers and no receipts. Nothing was sent. */
 export class NotSupported extends Schema.TaggedError<NotSupported>()("NotSupported", {
+  /** Where the peer listens, or should. */
   socketPath: Schema.String,
+  /** What was asked for: answers or receipts. */
   what: Schema.String
 }) {
   override get message() {
@@ -130,7 +158,9 @@ export class NotSupported extends Schema.TaggedError<NotSupported>()("NotSupport
 
 /** The peer refused for another reason, in its own words, escaped and at most `maxRemoteErrorBytes` long. */
 export class Rejected extends Schema.TaggedError<Rejected>()("Rejected", {
+  /** Where the peer listens, or should. */
   socketPath: Schema.String,
+  /** The peer's words. */
   text: Schema.String
 }) {
   override get message() {
@@ -140,7 +170,9 @@ export class Rejected extends Schema.TaggedError<Rejected>()("Rejected", {
 
 /** What came back is not the protocol. The message may have been stored. */
 export class InvalidReply extends Schema.TaggedError<InvalidReply>()("InvalidReply", {
+  /** Where the peer listens, or should. */
   socketPath: Schema.String,
+  /** Which rule the reply breaks; it never repeats the reply. */
   problem: Schema.String
 }) {
   override get message() {
@@ -148,7 +180,9 @@ export class InvalidReply extends Schema.TaggedError<InvalidReply>()("InvalidRep
   }
 }
 
+/** Why `send`, `ask` or `ping` failed. */
 export class MessagingError extends Schema.TaggedError<MessagingError>()("MessagingError", {
+  /** What happened. */
   reason: Schema.Union([
     InvalidAddress,
     NameNotUnique,

@@ -7,10 +7,12 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 
+/** The namespace in force where none is chosen: the one of existing protocol 1 programs. */
 export const defaultNamespace = "claude-code"
 
 /** The namespace is not 1 to 32 lower-case letters, digits and hyphens, starting with a letter. */
 export class InvalidNamespace extends Schema.TaggedError<InvalidNamespace>()("InvalidNamespace", {
+  /** The text that was given. */
   namespace: Schema.String
 }) {
   override get message() {
@@ -19,12 +21,15 @@ export class InvalidNamespace extends Schema.TaggedError<InvalidNamespace>()("In
   }
 }
 
+/** What derives from a namespace. */
 export interface Names {
+  /** The namespace itself. */
   readonly namespace: string
   /** The variable that tells children their parent's socket path. */
   readonly environmentVariable: string
-  /** The variable that moves the configuration home, and its name below the user's home otherwise. */
+  /** The variable that moves the configuration home. */
   readonly configVariable: string
+  /** The name of the configuration home below the user's home, where that variable is not set. */
   readonly configDirectory: string
 }
 
@@ -44,11 +49,12 @@ export class Namespace extends Context.Reference<Names>("effect-messaging/Namesp
   defaultValue: () => derive(defaultNamespace)
 }) {}
 
-/** Fails with `InvalidNamespace` when the name cannot stand in a path and a variable. */
+/** The names of a namespace. Default `defaultNamespace`. Fails with `InvalidNamespace` when the name cannot stand in a path and a variable. */
 export const make = (namespace: string = defaultNamespace): Effect.Effect<Names, InvalidNamespace> =>
   /^[a-z][a-z0-9-]{0,31}$/.test(namespace)
     ? Effect.succeed(derive(namespace))
     : Effect.fail(new InvalidNamespace({ namespace }))
 
+/** Chooses the namespace. Fails with `InvalidNamespace`. */
 export const layer = (namespace?: string): Layer.Layer<never, InvalidNamespace> =>
   Layer.effect(Namespace, make(namespace))

@@ -26,11 +26,17 @@ import { Transport } from "./Transport.ts"
 
 /** A live endpoint, as it describes itself. */
 export interface Peer {
+  /** Where it listens. */
   readonly socketPath: string
+  /** The highest version of the protocol that it speaks. */
   readonly protocol: number
+  /** Its process, by its own word; none where it does not say, as below. */
   readonly pid: Option.Option<number>
+  /** What it calls itself. Several may have the same name. */
   readonly name: Option.Option<string>
+  /** Its working directory when it started. */
   readonly cwd: Option.Option<string>
+  /** When it started, by its own clock. */
   readonly startedAt: Option.Option<DateTime.Utc>
 }
 
@@ -39,19 +45,25 @@ export type Change =
   | { readonly _tag: "Arrived"; readonly peer: Peer }
   | { readonly _tag: "Departed"; readonly peer: Peer }
 
+/** The endpoints of this user and namespace. */
 export class Peers extends Context.Service<Peers, {
-  /** The endpoints that answer now, this process's own among them, by socket path. */
+  /**
+   * The endpoints that answer within `probeTimeout`, this process's own among them, by socket path. Fails with
+   * `CapabilityError`.
+   */
   readonly list: Effect.Effect<ReadonlyArray<Peer>, CapabilityError>
   /**
    * First an arrival for each endpoint there is, then arrivals and departures as they happen: told by the capability
-   * directory, and every `watchInterval` by asking again for those that died without a word.
+   * directory, and every `watchInterval` by asking again for those that died without a word. Fails with `CapabilityError`.
    */
   readonly changes: Stream.Stream<Change, CapabilityError>
-  /** The live endpoint with this name, if it is the only one. */
+  /**
+   * The live endpoint with this name. Fails with `NameNotUnique` unless exactly one has it, and with `CapabilityError`.
+   */
   readonly named: (name: string) => Effect.Effect<Peer, NameNotUnique | CapabilityError>
   /**
    * Removes what dead endpoints of one's own have left: socket, directory and capability file. Answers with their
-   * socket paths. What answers, or neither answers nor refuses, stays.
+   * socket paths. What answers, or neither answers nor refuses, stays. Fails with `CapabilityError`.
    */
   readonly sweep: Effect.Effect<ReadonlyArray<string>, CapabilityError>
 }>()("effect-messaging/Peers") {}
@@ -68,6 +80,7 @@ const describe = ({ cwd, name, pid, protocol, socketPath, startedAt }: Capabilit
   startedAt
 })
 
+/** Peers by the capabilities and the transport in force. Reads `probeTimeout` and `watchInterval`. */
 export const make: Effect.Effect<Peers["Service"], never, Capability | Transport> = Effect.gen(function*() {
   const capability = yield* Capability
   const transport = yield* Transport
@@ -163,4 +176,5 @@ export const make: Effect.Effect<Peers["Service"], never, Capability | Transport
   return Peers.of({ list, changes, named, sweep })
 })
 
+/** As `make`. */
 export const layer: Layer.Layer<Peers, never, Capability | Transport> = Layer.effect(Peers, make)

@@ -14,6 +14,7 @@ import { DirectoryNotPrivate, FileFailed } from "./internal/privateFiles.ts"
 
 /** A live server answers at the path. It was left as it is. */
 export class AddressInUse extends Schema.TaggedError<AddressInUse>()("AddressInUse", {
+  /** The socket path. */
   path: Schema.String
 }) {
   override get message() {
@@ -23,7 +24,9 @@ export class AddressInUse extends Schema.TaggedError<AddressInUse>()("AddressInU
 
 /** Something at the path is not a dead socket of the user's own. It was left as it is. */
 export class PathOccupied extends Schema.TaggedError<PathOccupied>()("PathOccupied", {
+  /** The socket path. */
   path: Schema.String,
+  /** What is there instead, such as `a link`. */
   occupant: Schema.String
 }) {
   override get message() {
@@ -31,9 +34,11 @@ export class PathOccupied extends Schema.TaggedError<PathOccupied>()("PathOccupi
   }
 }
 
-/** The system refused to listen; `code` is the errno. */
+/** The system refused to listen. */
 export class ListenFailed extends Schema.TaggedError<ListenFailed>()("ListenFailed", {
+  /** The socket path. */
   path: Schema.String,
+  /** The errno (`bind(2)`, `listen(2)`). */
   code: Schema.String
 }) {
   override get message() {
@@ -43,6 +48,7 @@ export class ListenFailed extends Schema.TaggedError<ListenFailed>()("ListenFail
 
 /** Why an endpoint could not start. Nothing of the attempt is left behind. */
 export class ListenError extends Schema.TaggedError<ListenError>()("ListenError", {
+  /** What was in the way. */
   reason: Schema.Union([AddressInUse, PathOccupied, PathTooLong, DirectoryNotPrivate, FileFailed, ListenFailed])
 }) {
   override get message() {
@@ -52,7 +58,9 @@ export class ListenError extends Schema.TaggedError<ListenError>()("ListenError"
 
 /** Nothing listens at the path: no socket (`ENOENT`), or a dead one (`ECONNREFUSED`). */
 export class NotListening extends Schema.TaggedError<NotListening>()("NotListening", {
+  /** The socket path. */
   path: Schema.String,
+  /** The errno (`connect(2)`). */
   code: Schema.String
 }) {
   override get message() {
@@ -62,7 +70,9 @@ export class NotListening extends Schema.TaggedError<NotListening>()("NotListeni
 
 /** The system does not permit the connection: a sandbox, or somebody else's socket. Says nothing about the peer. */
 export class ConnectDenied extends Schema.TaggedError<ConnectDenied>()("ConnectDenied", {
+  /** The socket path. */
   path: Schema.String,
+  /** The errno (`connect(2)`). */
   code: Schema.String
 }) {
   override get message() {
@@ -72,7 +82,9 @@ export class ConnectDenied extends Schema.TaggedError<ConnectDenied>()("ConnectD
 
 /** The connection could not be made for another reason. */
 export class ConnectFailed extends Schema.TaggedError<ConnectFailed>()("ConnectFailed", {
+  /** The socket path. */
   path: Schema.String,
+  /** The errno (`connect(2)`). */
   code: Schema.String
 }) {
   override get message() {
@@ -82,7 +94,9 @@ export class ConnectFailed extends Schema.TaggedError<ConnectFailed>()("ConnectF
 
 /** The socket, or a directory above it, could have been put there by somebody else. Nothing was sent. */
 export class SocketNotTrusted extends Schema.TaggedError<SocketNotTrusted>()("SocketNotTrusted", {
+  /** The socket path. */
   path: Schema.String,
+  /** What is wrong with it, or with which directory above it. */
   problem: Schema.String
 }) {
   override get message() {
@@ -92,6 +106,7 @@ export class SocketNotTrusted extends Schema.TaggedError<SocketNotTrusted>()("So
 
 /** Why a peer could not be dialled. Nothing was sent. */
 export class DialError extends Schema.TaggedError<DialError>()("DialError", {
+  /** What happened. */
   reason: Schema.Union([NotListening, ConnectDenied, ConnectFailed, SocketNotTrusted, PathTooLong])
 }) {
   override get message() {
@@ -111,6 +126,7 @@ export type Liveness = "live" | "dead" | "unknown"
 /** What became of a dead socket: `kept` where it answers, is not one's own, or could not be removed. */
 export type Discarded = "removed" | "absent" | "kept"
 
+/** Where endpoints may live. */
 export interface Directories {
   /** `$XDG_RUNTIME_DIR`, if it is there and private to the user. */
   readonly runtimeDirectory: Option.Option<string>
@@ -118,21 +134,30 @@ export interface Directories {
   readonly tmpdir: string
 }
 
+/** Where to listen. */
 export interface ListenOptions {
+  /** An absolute path, or a pipe's name on Windows. */
   readonly socketPath: string
   /** The user's directory of endpoints, made and checked before the path's own. */
   readonly base?: string | undefined
 }
 
+/** Sockets to listen at and to dial: of the system, or in memory for tests. */
 export class Transport extends Context.Service<Transport, {
   /**
    * Takes the path, exclusively, and listens there until the scope closes. Connections made before `run` wait, at most
-   * `maxPeers` of them. A dead socket of one's own is replaced; anything else in the way is left as it is.
+   * `maxPeers` of them. A dead socket of one's own is replaced; anything else in the way is left as it is. Fails with
+   * `ListenError`, and then leaves nothing.
    */
   readonly listen: (options: ListenOptions) => Effect.Effect<Listener, ListenError, Scope.Scope>
-  /** A connection that lasts as long as the scope. No deadline of its own: the caller sets one. */
+  /**
+   * A connection that lasts as long as the scope. No deadline of its own: the caller sets one. Fails with `DialError`.
+   */
   readonly dial: (socketPath: string) => Effect.Effect<Socket.Socket, DialError, Scope.Scope>
-  /** Fails with `SocketNotTrusted` unless only this user, or root, can have put the socket there. */
+  /**
+   * Succeeds only where nobody but this user, or root, can have put the socket there. Fails with `DialError`, reason
+   * `SocketNotTrusted`.
+   */
   readonly verify: (socketPath: string) => Effect.Effect<void, DialError>
   /** Connects and hangs up. Within `probeTimeout`. */
   readonly probe: (socketPath: string) => Effect.Effect<Liveness>

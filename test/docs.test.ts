@@ -5,6 +5,7 @@ import { spawn } from "node:child_process"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
+import { requiredNode } from "../src/internal/nodeVersion.ts"
 import * as Limits from "../src/Limits.ts"
 import { MessagingError } from "../src/MessagingError.ts"
 import { contents, tempDirectory } from "./utils/tempHost.ts"
@@ -81,6 +82,28 @@ describe("CHANGELOG.md", () => {
   it("begins with what is not released yet", () => {
     const first = read("CHANGELOG.md").split("\n").find((line) => line.startsWith("## "))
     assert.strictEqual(first, "## Unreleased")
+  })
+})
+
+describe(".github/workflows/ci.yml", () => {
+  const workflow = read(".github/workflows/ci.yml")
+
+  it("pins each action to a commit, with its version beside it", () => {
+    const uses = workflow.split("\n").filter((line) => line.includes("uses:"))
+    assert.isAtLeast(uses.length, 2)
+    for (const line of uses) assert.match(line, /uses: [\w-]+\/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$/)
+  })
+
+  it("may only read", () => {
+    const permissions = [...workflow.matchAll(/permissions:\n((?: +.+\n)+)/g)].map(([, given]) => given)
+    assert.deepStrictEqual(permissions, ["  contents: read\n"])
+  })
+
+  it("runs .ci/run on the lowest Node that is supported", () => {
+    assert.include(workflow, "run: bash .ci/run\n")
+    assert.include(workflow, `node: ["${requiredNode}", `)
+    const { engines } = JSON.parse(read("package.json")) as { readonly engines: { readonly node: string } }
+    assert.strictEqual(`${engines.node}.0`, `>=${requiredNode}`)
   })
 })
 

@@ -14,18 +14,25 @@ import { DirectoryNotPrivate, FileFailed } from "./privateFiles.ts"
 
 /** What an endpoint tells about itself, and the token that opens it. */
 export interface CapabilityRecord {
+  /** Where the endpoint listens. */
   readonly socketPath: string
+  /** 64 hex digits, new at each start. Whoever has it can use the endpoint. */
   readonly token: Redacted.Redacted<string>
-  /** 1 when the file does not say. */
+  /** The highest version of the protocol that the endpoint speaks; 1 when the file does not say. */
   readonly protocol: number
+  /** The process that published it. It proves nothing: the system gives the number to the next process. */
   readonly pid: Option.Option<number>
+  /** When it was published, by the publisher's clock. */
   readonly startedAt: Option.Option<DateTime.Utc>
+  /** What the endpoint calls itself. Several may have the same. */
   readonly name: Option.Option<string>
+  /** The publisher's working directory. */
   readonly cwd: Option.Option<string>
 }
 
 /** No capability file names the socket path: nothing was published there, or it has ended. */
 export class CapabilityNotFound extends Schema.TaggedError<CapabilityNotFound>()("CapabilityNotFound", {
+  /** The path that was looked up. */
   socketPath: Schema.String
 }) {
   override get message() {
@@ -35,7 +42,9 @@ export class CapabilityNotFound extends Schema.TaggedError<CapabilityNotFound>()
 
 /** A capability file is not to be trusted, and was not used. */
 export class CapabilityRefused extends Schema.TaggedError<CapabilityRefused>()("CapabilityRefused", {
+  /** The capability file. */
   path: Schema.String,
+  /** What it is, or is open to, that it must not be. */
   problem: Schema.Literals([
     "a link",
     "not a regular file",
@@ -53,7 +62,9 @@ export class CapabilityRefused extends Schema.TaggedError<CapabilityRefused>()("
 
 /** The endpoint's description does not fit a capability file. Nothing was written. */
 export class CapabilityTooLarge extends Schema.TaggedError<CapabilityTooLarge>()("CapabilityTooLarge", {
+  /** The bytes that the file would have. */
   bytes: Schema.Int,
+  /** The limit `maxCapabilityBytes`, in bytes. */
   maxBytes: Schema.Int
 }) {
   override get message() {
@@ -61,7 +72,9 @@ export class CapabilityTooLarge extends Schema.TaggedError<CapabilityTooLarge>()
   }
 }
 
+/** Why a capability could not be published, found, listed or removed. */
 export class CapabilityError extends Schema.TaggedError<CapabilityError>()("CapabilityError", {
+  /** What happened, and to which file. */
   reason: Schema.Union([CapabilityNotFound, CapabilityRefused, CapabilityTooLarge, DirectoryNotPrivate, FileFailed])
 }) {
   override get message() {

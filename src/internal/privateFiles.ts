@@ -14,8 +14,11 @@ import { Host } from "../Host.ts"
 
 /** A file operation failed; `code` is the errno, such as `EACCES`. */
 export class FileFailed extends Schema.TaggedError<FileFailed>()("FileFailed", {
+  /** What was tried, such as `write`. */
   operation: Schema.String,
+  /** The file or directory. */
   path: Schema.String,
+  /** The errno (`errno(3)`). */
   code: Schema.String
 }) {
   override get message() {
@@ -25,8 +28,11 @@ export class FileFailed extends Schema.TaggedError<FileFailed>()("FileFailed", {
 
 /** A directory, or one above it, could be changed by somebody else. Nothing was created or altered. */
 export class DirectoryNotPrivate extends Schema.TaggedError<DirectoryNotPrivate>()("DirectoryNotPrivate", {
+  /** The directory at fault. */
   path: Schema.String,
+  /** What it is, or is open to, that it must not be. */
   problem: Schema.Literals(["not a directory", "a link", "foreign owner", "open to others", "writable by others"]),
+  /** What its user can do about it. */
   remedy: Schema.String
 }) {
   override get message() {

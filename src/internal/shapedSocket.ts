@@ -22,6 +22,7 @@ export interface Event {
   readonly direction: "request" | "reply"
   /** The frame's type, or `ack` for the reply that tells the id of an entry. */
   readonly frame: string
+  /** What became of the frame: it arrived, it was lost, or the connection ended in its place. */
   readonly fate: "delivered" | "dropped" | "cut"
 }
 

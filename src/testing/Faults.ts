@@ -31,6 +31,7 @@ export interface Operation {
   readonly errno: Errno | undefined
 }
 
+/** Plans failures of the operations below its layer, and tells what was done. */
 export class Faults extends Context.Service<Faults, {
   /**
    * Makes the `k`-th operation from now on fail, once, with `errno`; the first is 1. With `name`, only operations of that

@@ -21,6 +21,7 @@ import { Transport } from "../Transport.ts"
 
 export type { Event }
 
+/** What the network does to frames. */
 export interface Conditions {
   /** The least time a frame is under way. Default zero. */
   readonly minDelay?: Duration.Input | undefined
@@ -35,6 +36,7 @@ export interface Conditions {
   readonly cut?: number | undefined
 }
 
+/** The conditions at the start, and the seed from which everything is drawn. */
 export interface Options extends Conditions {
   /** Any whole number. Default 1. */
   readonly seed?: number | undefined
@@ -42,7 +44,9 @@ export interface Options extends Conditions {
 
 /** A condition was given a value that cannot be. */
 export class InvalidCondition extends Schema.TaggedError<InvalidCondition>()("InvalidCondition", {
+  /** Which condition. */
   field: Schema.String,
+  /** The value as text. */
   value: Schema.String
 }) {
   override get message() {
@@ -50,6 +54,7 @@ export class InvalidCondition extends Schema.TaggedError<InvalidCondition>()("In
   }
 }
 
+/** The network that its layer has made: changes it, cuts it, tells what it did. */
 export class Network extends Context.Service<Network, {
   /** Changes what is given for the frames that are sent from now on. Fails with `InvalidCondition`. */
   readonly set: (conditions: Conditions) => Effect.Effect<void, InvalidCondition>
@@ -158,7 +163,7 @@ const make = Effect.fnUntraced(function*({ seed = 1, ...initial }: Options) {
 /**
  * The network of all in-memory endpoints that are built with it: provide it around `Layers.layerMemory`, and use the
  * `Network` it gives. It also gives Effect's `Random` from the seed, from which the library draws the waits between its
- * tries. Name the endpoints by `socketPath`, since default paths are new each time.
+ * tries. Name the endpoints by `socketPath`, since default paths are new each time. Fails with `InvalidCondition`.
  */
 export const layer = (options: Options = {}): Layer.Layer<Network, InvalidCondition> =>
   Layer.effectContext(Effect.gen(function*() {
