@@ -1,11 +1,12 @@
 /**
- * The command line with what it needs of `effect` inside: a start then reads three files instead of some three hundred,
+ * The command line with what it needs of `effect` inside: a start then reads a few files instead of some three hundred,
  * and does not depend on which `effect` is installed beside it. The library itself is not bundled; it shares `effect` with
  * the application that uses it.
  */
 import { chmodSync, existsSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { rolldown } from "rolldown"
+import { type Plugin, rolldown } from "rolldown"
+import { annotate } from "./pure.ts"
 
 const root = join(import.meta.dirname, "..")
 
@@ -24,27 +25,51 @@ const licenceOf = (name: string) => {
   return `${name} ${version}\n\n${readFileSync(file, "utf8").trim()}\n`
 }
 
-/** Writes `bin.js`, what it loads, and the licences of what is in them into `directory`. What is `external` stays out. */
+const pure: Plugin = {
+  name: "pure",
+  transform: { filter: { id: /[\\/]src[\\/].*\.ts$/ }, handler: (code) => annotate(code, "ts") }
+}
+
+/**
+ * What a start loads, each with all that it needs: `bin.js` loads one of the others, and no more of `effect` than that
+ * command uses. Pieces that they shared would hold what any of them uses.
+ */
+const entries = ["bin", "main", "plainMain"]
+
+const apart: Plugin = {
+  name: "apart",
+  resolveId: (specifier, importer) => {
+    const [, name = ""] = /^\.\/(\w+)\.ts$/.exec(specifier) ?? []
+    return importer !== undefined && entries.includes(name) ? { id: `./${name}.js`, external: true } : undefined
+  }
+}
+
+/** Writes the entries and the licences of what is in them into `directory`. What is `external` stays out. */
 export const bundle = async (directory: string, external: Array<RegExp> = []) => {
-  const build = await rolldown({
-    cwd: root,
-    input: "src/cli/bin.ts",
-    platform: "node",
-    external,
-    // package.json promises that no module of the library has side effects; those of the command line are its purpose.
-    treeshake: { moduleSideEffects: [{ test: /[\\/]src[\\/]cli[\\/]/, sideEffects: true }] }
-  })
-  const { output } = await build.write({
-    dir: directory,
-    format: "esm",
-    entryFileNames: "[name].js",
-    chunkFileNames: "[name].js",
-    minify: true
-  })
-  await build.close()
-  const modules = output.flatMap((chunk) => chunk.type === "chunk" ? chunk.moduleIds : [])
+  const outputs = []
+  for (const entry of entries) {
+    const build = await rolldown({
+      cwd: root,
+      input: `src/cli/${entry}.ts`,
+      platform: "node",
+      external,
+      plugins: [apart, pure],
+      // package.json promises that no module of the library has side effects; those of the command line are its purpose.
+      treeshake: { moduleSideEffects: [{ test: /[\\/]src[\\/]cli[\\/]/, sideEffects: true }] }
+    })
+    const { output } = await build.write({
+      dir: directory,
+      format: "esm",
+      entryFileNames: "[name].js",
+      minify: true,
+      codeSplitting: false
+    })
+    await build.close()
+    outputs.push(...output)
+  }
+  const modules = outputs.flatMap((chunk) => chunk.type === "chunk" ? chunk.moduleIds : [])
   const packages = [...new Set(modules.map(packageOf))].filter((name) => name !== undefined).sort()
   writeFileSync(join(directory, "THIRD-PARTY.txt"), packages.map(licenceOf).join("\n----\n\n"))
   chmodSync(join(directory, "bin.js"), 0o755)
-  return { packages, files: output.map(({ fileName }) => fileName) }
+  return { packages, files: outputs.map(({ fileName }) => fileName) }
 }

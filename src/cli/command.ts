@@ -8,33 +8,31 @@ import { ask } from "./ask.ts"
 import { doctor } from "./doctor.ts"
 import * as help from "./help.ts"
 import { listen } from "./listen.ts"
-import { Ended, reportFailure } from "./output.ts"
+import { Ended } from "./output.ts"
 import { peers } from "./peers.ts"
 import { ping } from "./ping.ts"
 import { send } from "./send.ts"
-import { OutputClosed } from "./stdout.ts"
 import { sweep } from "./sweep.ts"
 import { version } from "./version.ts"
 
-const root = Command.make("effect-messaging").pipe(
-  Command.withDescription("An inbox for every process: send, receive and find peers of the same user"),
-  Command.withSubcommands([listen, send, ask, ping, peers, sweep, doctor]),
-  Command.withExamples([
-    { command: "effect-messaging listen --name build", description: "In one terminal: an endpoint with a name" },
-    { command: "effect-messaging send --to build \"hello\"", description: "In another: a message for it" }
-  ])
-)
+const root = (sending: typeof send) =>
+  Command.make("effect-messaging").pipe(
+    Command.withDescription("An inbox for every process: send, receive and find peers of the same user"),
+    Command.withSubcommands([listen, sending, ask, ping, peers, sweep, doctor]),
+    Command.withExamples([
+      { command: "effect-messaging listen --name build", description: "In one terminal: an endpoint with a name" },
+      { command: "effect-messaging send --to build \"hello\"", description: "In another: a message for it" }
+    ])
+  )
 
 const { Completions, Help, LogLevel, Version } = GlobalFlag
 
-/** Runs the command line. Fails with `Ended`, after saying why on standard error. */
-export const run = (args: ReadonlyArray<string>) =>
-  Command.runWith(root, { version })(args).pipe(
+/**
+ * Runs the command line. Fails with `Ended` after telling of a mistake in it, and with what the command failed with. A
+ * test puts another `sending` in, to see what is read of the arguments.
+ */
+export const run = (args: ReadonlyArray<string>, sending = send) =>
+  Command.runWith(root(sending), { version })(args).pipe(
     Effect.provide([help.layer, CliConfig.layer({ builtIns: [Help, Version, Completions, LogLevel] })]),
-    Effect.catch((error) => {
-      // A reader that has gone has seen enough.
-      if (error instanceof OutputClosed) return Effect.void
-      if (error instanceof Ended) return Effect.fail(error)
-      return CliError.isCliError(error) ? Effect.fail(new Ended({ code: 2 })) : reportFailure(error)
-    })
+    Effect.mapError((error) => CliError.isCliError(error) ? new Ended({ code: 2 }) : error)
   )

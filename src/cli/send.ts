@@ -7,18 +7,14 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Layers from "../Layers.ts"
 import type { Message } from "../Message.ts"
-import * as Messaging from "../Messaging.ts"
 import { MessagingError } from "../MessagingError.ts"
 import * as flags from "./flags.ts"
 import { textOf } from "./input.ts"
 import { sendLines, type Summary } from "./lines.ts"
 import { shown, target, WrongUsage } from "./output.ts"
 import { progress } from "./progress.ts"
+import { type Options, sendOne } from "./sendOne.ts"
 import { printLine } from "./stdout.ts"
-
-interface Options extends Messaging.SendOptions {
-  readonly until: "stored" | "handled"
-}
 
 class LineFailed extends Data.TaggedError("LineFailed")<{
   readonly line: number
@@ -34,17 +30,6 @@ class LineFailed extends Data.TaggedError("LineFailed")<{
     return `line ${this.line} was not ${this.until}: ${this.cause.message}${this.hint}`
   }
 }
-
-const sendOne = Effect.fnUntraced(function*(to: string, message: Message, json: boolean, options: Options) {
-  const messaging = yield* Messaging.Messaging
-  const receipt = yield* messaging.send(to, message, options)
-  const id = Option.getOrNull(receipt.id)
-  yield* printLine(
-    json
-      ? JSON.stringify({ event: options.until, id, socketPath: receipt.socketPath })
-      : `${options.until} as ${shown(id ?? "(no id)")} by uds:${shown(receipt.socketPath)}`
-  )
-})
 
 const describe = ({ bytes, lines, misplaced, refused }: Summary, until: string, seconds: number, to: string) =>
   `${until} ${lines} lines (${bytes} bytes) in ${seconds.toFixed(1)} s by ${shown(to)}` +

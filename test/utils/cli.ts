@@ -55,6 +55,8 @@ export const start = Effect.fnUntraced(
             // Nothing that this user may not read, so that a missing command is missing and not forbidden.
             PATH: "/usr/local/bin:/usr/bin:/bin",
             NO_COLOR: "1",
+            // Its place is below the user's own home, which is not the tests' to change.
+            NODE_DISABLE_COMPILE_CACHE: "1",
             ...(options.parent === undefined ? {} : { [variable]: options.parent }),
             ...options.environment
           }
