@@ -58,7 +58,10 @@ export const modules: Record<string, { readonly source: string; readonly tests: 
     ]
   },
   NodeTransport: { source: "src/NodeTransport.ts", tests: [...sockets, "test/Layers.test.ts"] },
-  socketPath: { source: "src/internal/socketPath.ts", tests: [...sockets, "test/Layers.test.ts"] },
+  socketPath: {
+    source: "src/internal/socketPath.ts",
+    tests: ["test/internal/socketPath.test.ts", ...sockets, "test/Layers.test.ts"]
+  },
   acceptor: { source: "src/internal/acceptor.ts", tests: ["test/internal/acceptor.test.ts", ...sockets] },
   nodeSocket: {
     source: "src/internal/nodeSocket.ts",
