@@ -113,7 +113,8 @@ const again = values.again === undefined
     .filter(({ outcome }) => outcome === "passed" || outcome === "not reached")
 
 const random = makeRandom(Number(values.seed))
-os.setPriority(10)
+// Never above what it was started with.
+if (os.getPriority() < 10) os.setPriority(10)
 const sandbox = makeSandbox()
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.once(signal, () => {

@@ -195,7 +195,7 @@ export const make = Effect.fnUntraced(function*(
       // As one step, since the name is there before the bind is known.
       yield* Effect.acquireRelease(
         bind(beforeCall, server, staging),
-        () => insist(Effect.as(fs.remove(staging, { force: true }), true))
+        () => insist(fs.remove(staging, { force: true }))
       )
       yield* Effect.mapError(fs.chmod(staging, 0o600), failed("make private", staging))
       const former = own
