@@ -5,8 +5,9 @@
  *     npm run mutate -- [--only Framing,Inbox] [--sample 100] [--seed 1] [--report file] [--again file]
  *
  * `--sample` takes so many mutants of each module at random; `--report` appends a line of JSON for each mutant, and
- * `--again` runs only those that survived in such a report. A mutant is not type-checked: what the compiler would refuse
- * counts like any other. Which tests reach which code is measured first, test by test, without any mutant.
+ * `--again` runs only what survived in such a report, wherever in the module the same change stands now. A mutant is not
+ * type-checked: what the compiler would refuse counts like any other. Which tests reach which code is measured first,
+ * test by test, without any mutant.
  */
 import * as fs from "node:fs"
 import * as os from "node:os"
@@ -105,16 +106,15 @@ const chosen = only.map((name) => {
   if (module === undefined) throw new Error(`no module ${name}; there are ${Object.keys(modules).join(", ")}`)
   return { name, ...module, text: fs.readFileSync(module.source, "utf8") }
 })
-const isSame = (a: Result, b: Result) =>
-  a.module === b.module && a.line === b.line && a.column === b.column &&
-  a.from === b.from && a.to === b.to
+const isSame = (a: Result, b: Result) => a.module === b.module && a.from === b.from && a.to === b.to
 const again = values.again === undefined
   ? undefined
   : fs.readFileSync(values.again, "utf8").trim().split("\n").map((line) => JSON.parse(line) as Result)
     .filter(({ outcome }) => outcome === "passed" || outcome === "not reached")
 
 const random = makeRandom(Number(values.seed))
-os.setPriority(10)
+// Never above what it was started with.
+if (os.getPriority() < 10) os.setPriority(10)
 const sandbox = makeSandbox()
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.once(signal, () => {

@@ -5,12 +5,14 @@
  * Tokens are `Redacted` from birth to use and are compared in constant time. A file is published whole or not at all,
  * and removed only by the endpoint whose token it holds.
  */
+import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Order from "effect/Order"
 import type { PlatformError } from "effect/PlatformError"
 import * as PubSub from "effect/PubSub"
 import * as Redacted from "effect/Redacted"
@@ -99,6 +101,8 @@ export class Capability extends Context.Service<Capability, {
 
 type Place = (temporary: string, file: string) => Effect.Effect<void, PlatformError>
 
+const bySocketPath = Order.mapInput(Order.String, ({ socketPath }: CapabilityRecord) => socketPath)
+
 const refuse = (path: string, problem: CapabilityRefused["problem"]) =>
   new CapabilityError({ reason: new CapabilityRefused({ path, problem }) })
 const notFound = (socketPath: string) => new CapabilityError({ reason: new CapabilityNotFound({ socketPath }) })
@@ -160,12 +164,12 @@ export const make: Effect.Effect<Capability["Service"], never, FileSystem.FileSy
       const opened = yield* fs.open(temporary, { flag: "wx", mode: 0o600 })
       yield* Effect.onError(
         Effect.andThen(opened.writeAll(bytes), opened.sync),
-        () => insist(Effect.as(fs.remove(temporary, { force: true }), true))
+        () => insist(fs.remove(temporary))
       )
     })).pipe(
       Effect.andThen(Effect.onError(
         place(temporary, file),
-        () => insist(Effect.as(fs.remove(temporary, { force: true }), true))
+        () => insist(fs.remove(temporary))
       )),
       Effect.mapError(failed("write", file)),
       wrap
@@ -244,7 +248,7 @@ export const make: Effect.Effect<Capability["Service"], never, FileSystem.FileSy
           ),
         { concurrency: 16 }
       )
-      return found.flatMap(Option.toArray).sort((a, b) => a.socketPath < b.socketPath ? -1 : 1)
+      return Arr.sort(Arr.getSomes(found), bySocketPath)
     })
   })
 })
@@ -286,7 +290,7 @@ export const makeMemory: Effect.Effect<Capability["Service"]> = Effect.gen(funct
         const record = records.get(socketPath)
         return record === undefined ? Effect.fail(notFound(socketPath)) : Effect.succeed(record)
       }),
-    list: Effect.sync(() => [...records.values()].sort((a, b) => a.socketPath < b.socketPath ? -1 : 1))
+    list: Effect.sync(() => Arr.sort(records.values(), bySocketPath))
   })
 })
 

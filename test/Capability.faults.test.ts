@@ -1,11 +1,15 @@
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, FileSystem, Queue, Redacted, Stream } from "effect"
+import { Deferred, Effect, Exit, Fiber, FileSystem, Queue, Redacted, Scope, Stream } from "effect"
 import { type PlatformError, systemError } from "effect/PlatformError"
+import { spawnSync } from "node:child_process"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import * as Capability from "../src/Capability.ts"
 import type { HostFacts } from "../src/Host.ts"
+import { exitListeners } from "./utils/exitListeners.ts"
+import { makeHeldCall } from "./utils/heldCall.ts"
+import { descriptors, tick } from "./utils/resources.ts"
 import { contents, withTempHost } from "./utils/tempHost.ts"
 
 const socketPath = "/run/peer.sock"
@@ -58,6 +62,12 @@ const brokenFile = (method: "writeAll" | "sync"): Faults => (real) => ({
             : () => fail(method, "ENOSPC")
       }))
 })
+
+/** A pid that no process has: that of a child that has ended. */
+const endedPid = spawnSync(process.execPath, ["--eval", ""]).pid
+
+/** The files below a directory that this process has open; none where the system does not tell. */
+const openBelow = (directory: string) => Object.keys(descriptors()).filter((file) => file.startsWith(directory))
 
 const writeFailed = (host: HostFacts, code: string) =>
   new Capability.CapabilityError({
@@ -142,6 +152,104 @@ describe("Capability", () => {
       }, Effect.scoped)
     ))
 
+  it.effect("is removed without complaint when another removes it at the same moment", () =>
+    withFaults(
+      (real) => ({
+        remove: (path, options) =>
+          Effect.suspend(() => {
+            fs.unlinkSync(path)
+            return real.remove(path, options)
+          })
+      }),
+      Effect.fnUntraced(function*(capability, host) {
+        const record = yield* capability.publish(socketPath)
+        assert.isTrue(yield* capability.remove(record))
+        assert.deepStrictEqual(contents(directory(host)), [])
+      }, Effect.scoped)
+    ))
+
+  it.live("that is being published again when its endpoint ends is waited for, and leaves no file", () =>
+    Effect.gen(function*() {
+      const { begun, call, hold } = yield* makeHeldCall
+      yield* withFaults(
+        () => ({ link: (from, to) => hold(() => fs.linkSync(from, to)) }),
+        Effect.fnUntraced(function*(capability, host) {
+          const scope = yield* Scope.make()
+          yield* Scope.provide(capability.publish(socketPath), scope)
+          fs.unlinkSync(file(host))
+          yield* begun
+          const ending = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+          yield* Effect.replicateEffect(tick, 50)
+          assert.isFalse(call.isAbandoned)
+          call.finish()
+          yield* Fiber.join(ending)
+          assert.deepStrictEqual(contents(directory(host)), [])
+        })
+      )
+    }))
+
+  it.effect("keeps no descriptor of its file", () =>
+    withFaults(
+      () => ({}),
+      Effect.fnUntraced(function*(capability, host) {
+        const open = () => openBelow(host.homedir)
+        assert.deepStrictEqual(open(), [])
+        yield* capability.publish(socketPath)
+        assert.deepStrictEqual(open(), [])
+      }, Effect.scoped)
+    ))
+
+  describe("a process that ends", () => {
+    it.effect("leaves no file", () =>
+      withFaults(
+        () => ({}),
+        Effect.fnUntraced(function*(capability, host) {
+          const registered = exitListeners()
+          yield* capability.publish(socketPath)
+          assert.deepStrictEqual(contents(directory(host)), [Capability.fileName(socketPath)])
+          for (const listener of registered()) listener(0)
+          assert.deepStrictEqual(contents(directory(host)), [])
+        }, Effect.scoped)
+      ))
+
+    it.effect("leaves the file of whoever has published at the same path since", () =>
+      withFaults(
+        () => ({}),
+        Effect.fnUntraced(function*(capability, host) {
+          const registered = exitListeners()
+          yield* capability.publish(socketPath)
+          const listeners = registered()
+          yield* capability.publish(socketPath)
+          for (const listener of listeners) listener(0)
+          assert.deepStrictEqual(contents(directory(host)), [Capability.fileName(socketPath)])
+        }, Effect.scoped)
+      ))
+  })
+
+  describe("a sweep", () => {
+    it.effect("where no directory is makes none", () =>
+      withFaults(
+        () => ({}),
+        (capability, host) => Effect.map(capability.sweep, () => assert.deepStrictEqual(contents(host.homedir), []))
+      ))
+
+    it.effect("changes nothing in a directory that is open to others", () =>
+      withFaults(
+        () => ({}),
+        Effect.fnUntraced(function*(capability, host) {
+          const left = `${Capability.fileName(socketPath)}.${endedPid}-0011223344556677.tmp`
+          fs.mkdirSync(directory(host), { recursive: true, mode: 0o700 })
+          fs.writeFileSync(path.join(directory(host), left), "")
+          fs.chmodSync(directory(host), 0o755)
+          yield* capability.sweep
+          assert.deepStrictEqual(contents(directory(host)), [left])
+          fs.chmodSync(directory(host), 0o700)
+          yield* capability.sweep
+          assert.deepStrictEqual(contents(directory(host)), [])
+        })
+      ))
+  })
+
   it.effect("follows no link that stands at the name of its temporary file", () =>
     withTempHost(Effect.fnUntraced(function*(host) {
       const real = yield* FileSystem.FileSystem
@@ -169,10 +277,11 @@ describe("Capability", () => {
             { startImmediately: true }
           )
           // A watch begins some turns after it was asked for.
-          yield* Effect.raceFirst(
+          const hint = yield* Effect.raceFirst(
             Queue.take(heard),
             Effect.forever(Effect.andThen(Effect.scoped(capability.publish(socketPath)), Effect.sleep(10)))
           )
+          assert.isUndefined(hint)
         }))))
 
     it.live("end where the directory cannot be watched", () =>
@@ -201,6 +310,26 @@ describe("Capability", () => {
         yield* Effect.scoped(capability.publish("/run/c.sock"))
         yield* Effect.flip(capability.lookup("/run/c.sock"))
         yield* capability.sweep
+      }))
+
+    it.effect("tells once of all that has come and gone meanwhile", () =>
+      Effect.gen(function*() {
+        const capability = yield* Capability.makeMemory
+        const heard = yield* Queue.unbounded<void>()
+        const goOn = yield* Deferred.make<void>()
+        yield* Effect.forkScoped(
+          Stream.runForEach(
+            capability.hints,
+            () => Effect.andThen(Queue.offer(heard, undefined), Deferred.await(goOn))
+          ),
+          { startImmediately: true }
+        )
+        yield* capability.publish(socketPath)
+        yield* Queue.take(heard)
+        for (let n = 0; n < 3; n++) yield* Effect.scoped(capability.publish("/run/other.sock"))
+        yield* Deferred.succeed(goOn, undefined)
+        yield* Effect.replicateEffect(tick, 50)
+        assert.strictEqual(yield* Queue.size(heard), 1)
       }))
 
     it.effect("tells by hints that one has come or gone", () =>

@@ -63,6 +63,10 @@ const notFound = (socketPath: string) =>
   new Capability.CapabilityError({ reason: new Capability.CapabilityNotFound({ socketPath }) })
 
 describe("Capability", () => {
+  it("is a service by the name of its module", () => {
+    assert.strictEqual(Capability.Capability.key, "effect-messaging/Capability")
+  })
+
   describe("publish", () => {
     it.effect("names the file by the sha256 of the socket path", () =>
       withCapability(Effect.fnUntraced(function*({ capability, host }) {

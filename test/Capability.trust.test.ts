@@ -6,6 +6,7 @@ import * as fs from "node:fs"
 import * as path from "node:path"
 import * as Capability from "../src/Capability.ts"
 import { Host, type HostFacts } from "../src/Host.ts"
+import { Posix } from "../src/internal/posix.ts"
 import { withTempHost } from "./utils/tempHost.ts"
 
 const socketPath = "/run/peer.sock"
@@ -182,6 +183,48 @@ describe("Capability", () => {
         write(path.join(directory, "notes.json"), text)
         write(path.join(directory, `${Capability.fileName(socketPath)}.0011223344556677.tmp`), text)
         assert.deepStrictEqual(yield* capability.list, [])
+      })))
+
+    it.effect("with another name is not even opened", () =>
+      withDirectory(Effect.fnUntraced(function*({ directory, file }) {
+        const name = path.basename(file)
+        for (const other of [`0${name}`, `${name}.tmp`, name.replace(".json", ""), name]) {
+          write(path.join(directory, other), text)
+        }
+        const real = yield* Posix
+        const opened: Array<string> = []
+        const capability = yield* Effect.provideService(Capability.make, Posix, {
+          ...real,
+          openUntrusted: (file) => Effect.andThen(Effect.sync(() => opened.push(file)), real.openUntrusted(file))
+        })
+        assert.deepStrictEqual((yield* capability.list).map(({ socketPath }) => socketPath), [socketPath])
+        assert.deepStrictEqual(opened, [file])
+      })))
+
+    it.effect("is open with at most fifteen others while they are listed", () =>
+      withDirectory(Effect.fnUntraced(function*({ directory }) {
+        const real = yield* Posix
+        let open = 0
+        let most = 0
+        const paths = Array.from({ length: 40 }, (_, i) => `/run/${i}.sock`)
+        for (const of of paths) {
+          write(path.join(directory, Capability.fileName(of)), JSON.stringify({ socketPath: of, authToken }))
+        }
+        const capability = yield* Effect.provideService(Capability.make, Posix, {
+          ...real,
+          openUntrusted: (file) =>
+            Effect.andThen(
+              Effect.acquireRelease(
+                Effect.sync(() => {
+                  most = Math.max(most, ++open)
+                }),
+                () => Effect.sync(() => open--)
+              ),
+              real.openUntrusted(file)
+            )
+        })
+        assert.deepStrictEqual((yield* capability.list).map(({ socketPath }) => socketPath), [...paths].sort())
+        assert.deepStrictEqual([open, most], [0, 16])
       })))
 
     it.effect("that has become a link is not removed", () =>

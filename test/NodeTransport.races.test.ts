@@ -11,6 +11,7 @@ import { Interposer, type Interposition } from "../src/internal/interposer.ts"
 import * as NodeTransport from "../src/NodeTransport.ts"
 import { ConnectFailed, DialError, ListenError, ListenFailed, PathOccupied, type Transport } from "../src/Transport.ts"
 import { deadSocket } from "./utils/deadSocket.ts"
+import { exitListeners } from "./utils/exitListeners.ts"
 import { connectRaw } from "./utils/rawPeer.ts"
 import { contents, withTempHost } from "./utils/tempHost.ts"
 
@@ -208,12 +209,6 @@ describe("NodeTransport", () => {
   })
 
   describe("a process that ends", () => {
-    /** What was registered since, in the order in which the process would run it. */
-    const exitListeners = () => {
-      const before = new Set(process.listeners("exit"))
-      return () => process.listeners("exit").filter((listener) => !before.has(listener))
-    }
-
     it.live("while it listens leaves no socket and no directory of its own", () =>
       withTransport(
         () => Effect.void,

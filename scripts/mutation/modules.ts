@@ -18,12 +18,14 @@ const connection = [
 ]
 
 const sockets = [
-  "test/NodeTransport.races.test.ts",
-  "test/NodeTransport.path.test.ts",
+  "test/NodeTransport.dial.test.ts",
+  "test/NodeTransport.directories.test.ts",
   "test/NodeTransport.trust.test.ts",
   "test/NodeTransport.failure.test.ts",
-  "test/NodeTransport.test.ts",
+  "test/NodeTransport.races.test.ts",
   "test/NodeTransport.handles.test.ts",
+  "test/NodeTransport.test.ts",
+  "test/NodeTransport.path.test.ts",
   "test/leftovers.test.ts",
   "test/republication.race.test.ts",
   "test/integration/republication.test.ts"
@@ -34,6 +36,7 @@ export const modules: Record<string, { readonly source: string; readonly tests: 
     source: "src/Framing.ts",
     tests: [
       "test/Framing.test.ts",
+      "test/Framing.memory.test.ts",
       "test/Framing.nodes.test.ts",
       "test/Connection.test.ts",
       "test/Connection.protocol2.test.ts",
@@ -58,7 +61,10 @@ export const modules: Record<string, { readonly source: string; readonly tests: 
     ]
   },
   NodeTransport: { source: "src/NodeTransport.ts", tests: [...sockets, "test/Layers.test.ts"] },
-  socketPath: { source: "src/internal/socketPath.ts", tests: [...sockets, "test/Layers.test.ts"] },
+  socketPath: {
+    source: "src/internal/socketPath.ts",
+    tests: ["test/internal/socketPath.test.ts", ...sockets, "test/Layers.test.ts"]
+  },
   acceptor: { source: "src/internal/acceptor.ts", tests: ["test/internal/acceptor.test.ts", ...sockets] },
   nodeSocket: {
     source: "src/internal/nodeSocket.ts",

@@ -8,11 +8,15 @@ import * as Effect from "effect/Effect"
 const attempts = 3
 
 /**
- * Runs `attempt` until it answers that it has removed something, a turn of the event loop apart, at most three times.
- * What was not there, or not one's own, is looked for as often: a failure may look like that.
+ * Runs `attempt` until it succeeds with anything but false, a turn of the event loop apart, at most three times. False
+ * stands for what was not there, or not one's own: that is looked for as often, since a failure may look like it.
  */
-export const insist = <E, R>(attempt: Effect.Effect<boolean, E, R>, left = attempts): Effect.Effect<void, never, R> =>
+export const insist = <E, R>(
+  attempt: Effect.Effect<boolean | void, E, R>,
+  left = attempts
+): Effect.Effect<void, never, R> =>
   Effect.flatMap(
     Effect.orElseSucceed(attempt, () => false),
-    (removed) => removed || left <= 1 ? Effect.void : Effect.andThen(Effect.yieldNow, insist(attempt, left - 1))
+    (removed) =>
+      removed !== false || left <= 1 ? Effect.void : Effect.andThen(Effect.yieldNow, insist(attempt, left - 1))
   )

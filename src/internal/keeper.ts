@@ -38,8 +38,8 @@ const watchFor = (file: string, changed: () => void): Effect.Effect<unknown, nev
         const watcher = watch(path.dirname(file), { persistent: false }, (_, name) => {
           if (name === null || name === path.basename(file)) changed()
         })
-        // The directory may go, and with it what is watched.
-        watcher.on("error", () => watcher.close())
+        // The directory may go, and with it what is watched; a watch that fails has closed itself.
+        watcher.on("error", () => {})
         return watcher
       } catch {
         return undefined

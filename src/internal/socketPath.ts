@@ -61,7 +61,7 @@ const sameInode = (a: FileSystem.File.Info, b: FileSystem.File.Info) =>
 
 /** What only those see who can look into the directory: inode numbers are reused, so the time goes with them. */
 const inodeOf = ({ dev, ino, mtime }: FileSystem.File.Info) =>
-  [dev, Option.getOrElse(ino, () => 0n), Option.getOrElse(mtime, () => new Date(0)).getTime()].join("-")
+  [dev, ...Option.toArray(ino), ...Option.toArray(mtime).map((time) => time.getTime())].join("-")
 
 /**
  * Connections that the system holds until they are accepted; it cuts this to its own limit. Node's 511 are fewer than a
@@ -132,13 +132,10 @@ export const make = Effect.fnUntraced(function*(
   // One that has just been bound refuses for a moment, until it listens; so only what refuses twice is dead.
   const sweepStaging: SocketPaths["sweepStaging"] = Effect.fnUntraced(function*(directory: string) {
     const names = (yield* fs.readDirectory(directory)).filter(isStagingName).map((name) => path.join(directory, name))
-    const dead = yield* Effect.filter(
-      names,
-      (name) => Effect.orElseSucceed(Effect.map(occupant(name), Option.isSome), () => false)
-    )
+    const dead = yield* Effect.filter(names, (name) => Effect.isSuccess(occupant(name)))
     if (dead.length === 0) return
     yield* Effect.sleep(stagingPatience)
-    yield* Effect.forEach(dead, (name) => Effect.ignore(removeDead(name)), { discard: true })
+    yield* Effect.forEach(dead, (name) => Effect.ignore(removeDead(name)))
   }, (sweeping) => Effect.ignore(sweeping))
 
   /** Gives the staged socket its public name, exclusively. */
@@ -157,9 +154,7 @@ export const make = Effect.fnUntraced(function*(
   const unlinkOwn = (socketPath: string, own: FileSystem.File.Info) =>
     insist(Effect.gen(function*() {
       const now = yield* files.inspect(socketPath)
-      if (Option.isNone(now) || !sameInode(now.value, own)) return false
-      yield* fs.remove(socketPath)
-      return true
+      if (Option.isSome(now) && sameInode(now.value, own)) yield* fs.remove(socketPath)
     }))
 
   const take: SocketPaths["take"] = Effect.fnUntraced(function*(
@@ -180,7 +175,7 @@ export const make = Effect.fnUntraced(function*(
     yield* Effect.addFinalizer(() =>
       Effect.forEach(
         [...new Set(made.toReversed())],
-        (path) => insist(Effect.as(posix.removeEmptyDirectory(path), true))
+        (path) => insist(posix.removeEmptyDirectory(path))
       )
     )
     yield* ensureDirectories
@@ -200,7 +195,7 @@ export const make = Effect.fnUntraced(function*(
       // As one step, since the name is there before the bind is known.
       yield* Effect.acquireRelease(
         bind(beforeCall, server, staging),
-        () => insist(Effect.as(fs.remove(staging, { force: true }), true))
+        () => insist(fs.remove(staging, { force: true }))
       )
       yield* Effect.mapError(fs.chmod(staging, 0o600), failed("make private", staging))
       const former = own

@@ -1,11 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Logger, Metric, Queue } from "effect"
 import { TestClock } from "effect/testing"
+import { createHook } from "node:async_hooks"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { keep, type Standing } from "../../src/internal/keeper.ts"
 import * as metrics from "../../src/internal/metrics.ts"
-import { tick } from "../utils/resources.ts"
+import { settled, tick } from "../utils/resources.ts"
 import { tempDirectory } from "../utils/tempHost.ts"
 
 /** A keeper of a name in a directory that cannot be watched, so that only the clock makes it look. */
@@ -112,9 +113,8 @@ describe("keeper", () => {
     }))
 
   describe("where the directory can be watched", () => {
-    /** A keeper of `name` in a directory of its own, whose looks are told one by one; its clock stands still. */
-    const watched = Effect.gen(function*() {
-      const directory = yield* tempDirectory
+    /** A keeper of `name` in the directory, whose looks are told one by one; its clock stands still. */
+    const watched = Effect.fnUntraced(function*(directory: string) {
       const looks = yield* Queue.unbounded<void>()
       yield* keep({
         what: "capability",
@@ -124,41 +124,73 @@ describe("keeper", () => {
         look: Effect.as(Queue.offer(looks, undefined), "own"),
         publish: Effect.void
       }).pipe(Effect.forkScoped({ startImmediately: true }))
-      return { directory, looks }
+      const change = (text: string) => Effect.sync(() => fs.writeFileSync(path.join(directory, "name"), text))
+      // The watch alone keeps no process alive until it tells.
+      return { look: Effect.raceFirst(Queue.take(looks), Effect.forever(tick)), looks, change }
     })
+
+    interface WatchHandle {
+      readonly onchange: (status: number, event: string, file: string) => void
+    }
+
+    /** The watches that are begun from here on and have not ended. */
+    const watches = Effect.acquireRelease(
+      Effect.sync(() => {
+        const open = new Map<number, WatchHandle>()
+        const hook = createHook({
+          init: (id, type, _, handle) => {
+            if (type === "FSEVENTWRAP") open.set(id, handle as WatchHandle)
+          },
+          destroy: (id) => void open.delete(id)
+        }).enable()
+        return { open, hook }
+      }),
+      ({ hook }) => Effect.sync(() => hook.disable())
+    )
 
     it.effect("looks when the file changes, and not when another does", () =>
       Effect.gen(function*() {
-        const { directory, looks } = yield* watched
+        const directory = yield* tempDirectory
+        const { change, look, looks } = yield* watched(directory)
         fs.writeFileSync(path.join(directory, "other"), "")
         yield* Effect.replicateEffect(tick, 50)
         assert.strictEqual(yield* Queue.size(looks), 0)
-        for (let change = 0; change < 3; change++) {
-          fs.writeFileSync(path.join(directory, "name"), String(change))
-          // The watch alone keeps no process alive until it tells.
-          yield* Effect.raceFirst(Queue.take(looks), Effect.forever(tick))
-        }
+        for (const text of ["1", "2", "3"]) yield* Effect.andThen(change(text), look)
       }))
 
     it.effect("keeps no process alive", () =>
       Effect.gen(function*() {
-        const watches = () => process.getActiveResourcesInfo().filter((name) => name.startsWith("FSEvent")).length
-        const before = watches()
-        yield* watched
-        assert.strictEqual(watches(), before)
+        const directory = yield* tempDirectory
+        const alive = () => process.getActiveResourcesInfo().filter((name) => name.startsWith("FSEvent")).length
+        const before = alive()
+        yield* watched(directory)
+        assert.strictEqual(alive(), before)
       }))
 
-    // The kernel tells only on Linux what a process watches.
-    it.effect.skipIf(process.platform !== "linux")("leaves no watch behind", () =>
+    it.effect("has one watch at a time, and none afterwards", () =>
       Effect.gen(function*() {
-        const watches = () =>
-          fs.readdirSync("/proc/self/fd").flatMap((fd) => {
-            const file = `/proc/self/fdinfo/${fd}`
-            return fs.existsSync(file) ? fs.readFileSync(file, "utf8").match(/^inotify wd/gm) ?? [] : []
-          }).length
-        const before = watches()
-        yield* Effect.scoped(Effect.andThen(watched, Effect.sync(() => assert.strictEqual(watches(), before + 1))))
-        assert.strictEqual(watches(), before)
+        const directory = yield* tempDirectory
+        const { open } = yield* watches
+        yield* Effect.scoped(Effect.gen(function*() {
+          const { change, look } = yield* watched(directory)
+          assert.strictEqual(open.size, 1)
+          for (const text of ["1", "2", "3"]) yield* Effect.andThen(change(text), look)
+          assert.strictEqual(yield* settled(() => open.size, 1), 1)
+        }))
+        assert.strictEqual(yield* settled(() => open.size, 0), 0)
+      }))
+
+    it.effect("goes on by the clock when its watch fails", () =>
+      Effect.gen(function*() {
+        const directory = yield* tempDirectory
+        const { open } = yield* watches
+        const { look, looks } = yield* watched(directory)
+        // As the system tells it, -1 being EPERM: Windows does when the directory is deleted.
+        for (const handle of open.values()) handle.onchange(-1, "rename", "name")
+        yield* Effect.replicateEffect(tick, 50)
+        assert.strictEqual(yield* Queue.size(looks), 0)
+        yield* TestClock.adjust("1 hours")
+        yield* look
       }))
   })
 })
