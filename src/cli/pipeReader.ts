@@ -14,7 +14,14 @@ const named = (name: string) => [name.length, ...Array.from(name, (character) =>
 /** A module that exports the `poll_oneoff` it imports, and a page of memory for its arguments. */
 const pollModule = () =>
   Uint8Array.from([
-    ...[0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
+    0,
+    0x61,
+    0x73,
+    0x6d,
+    1,
+    0,
+    0,
+    0,
     // One type: four i32, and an i32 back.
     ...section(1, 1, 0x60, 4, 0x7f, 0x7f, 0x7f, 0x7f, 1, 0x7f),
     ...section(2, 1, ...named("wasi_snapshot_preview1"), ...named("poll_oneoff"), 0, 0),
