@@ -136,7 +136,7 @@ export const make = (
     const messageId = message.meta?.["messageId"]
     if (!Message.isMessageId(messageId)) return invalid()
     if (message.type === "ping") {
-      link.push(Message.replies2.pong(options.socketPath, messageId, now.iso))
+      link.push(Message.replies2.pong(options.socketPath, messageId, now.iso, inbox.sizeUnsafe()))
       return undefined
     }
     const key = from.address ?? ""
