@@ -138,6 +138,8 @@ export class Inbox extends Context.Service<Inbox, {
   readonly consume: <E, R>(handler: Handler<E, R>, options?: ConsumeOptions) => Effect.Effect<never, never, R>
   /** How much it holds now. */
   readonly size: Effect.Effect<Size>
+  /** As `size`, now. */
+  readonly sizeUnsafe: () => Size
 }>()("effect-messaging/Inbox") {}
 
 /** The mutable part of an entry; only `make` below writes to it. */
@@ -224,6 +226,7 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
   // Entries in the hands of `consume`: they count, and do not wait.
   let processing = 0
   let nextId = 1
+  const sizeUnsafe = (): Size => ({ entries: entries.length - head + processing, bytes })
   const measure = () => meter.inbox(entries.length - head + processing, bytes)
 
   // Opening the latch runs whoever waits, there and then. Not inside the caller, which is a connection's frame loop: the
@@ -366,7 +369,8 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
         () => Effect.forever(handleOne(handler), { disableYield: true }),
         { concurrency: "unbounded", discard: true }
       ) as Effect.Effect<never, never, R>,
-    size: Effect.sync(() => ({ entries: entries.length - head + processing, bytes }))
+    size: Effect.sync(sizeUnsafe),
+    sizeUnsafe
   })
 })
 

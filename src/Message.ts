@@ -155,8 +155,9 @@ export const replies2 = {
   ack: (id: string, messageId: string, duplicate: boolean, ts: string) =>
     `{"type":"response","data":"ok","ts":"${ts}","meta":{"id":"${id}","messageId":${quoted(messageId)}` +
     `${duplicate ? ",\"duplicate\":true" : ""}}}\n`,
-  pong: (from: string, messageId: string, ts: string) =>
-    `{"type":"pong","from":${JSON.stringify(from)},"ts":"${ts}","meta":{"messageId":${quoted(messageId)}}}\n`,
+  pong: (from: string, messageId: string, ts: string, inbox: { readonly entries: number; readonly bytes: number }) =>
+    `{"type":"pong","from":${JSON.stringify(from)},"ts":"${ts}","meta":{"messageId":${quoted(messageId)},` +
+    `"inbox":{"entries":${inbox.entries},"bytes":${inbox.bytes}}}}\n`,
   full: (messageId: string, retryAfterMillis: number, ts: string) =>
     `{"type":"error","data":"${errorTexts.inboxFull}","ts":"${ts}","meta":{"messageId":${quoted(messageId)},` +
     `"retryAfter":${retryAfterMillis}}}\n`,

@@ -19,7 +19,7 @@ import { Capability, type CapabilityError } from "./Capability.ts"
 import * as Client from "./Client.ts"
 import * as Connection from "./Connection.ts"
 import { Host } from "./Host.ts"
-import type { Inbox } from "./Inbox.ts"
+import type { Inbox, Size } from "./Inbox.ts"
 import { exportVariable } from "./internal/exportedVariable.ts"
 import type { Identity } from "./internal/greeting.ts"
 import * as metrics from "./internal/metrics.ts"
@@ -45,6 +45,14 @@ export interface Receipt {
   readonly socketPath: string
   /** The id of the entry in the peer's inbox, where the peer tells it. */
   readonly id: Option.Option<string>
+}
+
+/** What a ping tells of a peer. */
+export interface Status {
+  /** The time from call to answer. */
+  readonly roundTrip: Duration.Duration
+  /** What is in its inbox, where the peer tells; a protocol 1 peer does not. */
+  readonly inbox: Option.Option<Size>
 }
 
 /** How `ask` and `ping` wait. */
@@ -79,6 +87,8 @@ export class Messaging extends Context.Service<Messaging, {
   readonly ask: (to: To, query: string | Message, options?: AskOptions) => Effect.Effect<string, MessagingError>
   /** The time from call to answer of a ping. Stores nothing. Fails with `MessagingError`. */
   readonly ping: (to: To, options?: AskOptions) => Effect.Effect<Duration.Duration, MessagingError>
+  /** As `ping`, with all that the answer tells. */
+  readonly status: (to: To, options?: AskOptions) => Effect.Effect<Status, MessagingError>
 }>()("effect-messaging/Messaging") {}
 
 /** What an endpoint that listens can choose. */
@@ -153,6 +163,13 @@ const makeSender = Effect.fnUntraced(function*(own: Identity | undefined) {
         : Effect.fail(fail(address.failure.reason))
     })
 
+  const status = Effect.fnUntraced(function*(to: To, options?: AskOptions) {
+    const before = yield* Clock.monotonicTimeNanos
+    const inbox = yield* request("Messaging.ping", to, { type: "ping" }, "pong", options, ({ inbox }) => inbox)
+    const roundTrip = Duration.nanos((yield* Clock.monotonicTimeNanos) - before)
+    return { roundTrip, inbox: Option.fromNullishOr(inbox) } satisfies Status
+  })
+
   return Messaging.of({
     address: Option.map(Option.fromNullishOr(own), ({ socketPath }) => ({ socketPath })),
     send: (to, message, options) =>
@@ -169,11 +186,8 @@ const makeSender = Effect.fnUntraced(function*(own: Identity | undefined) {
         asQuery(question),
         (message) => request("Messaging.ask", to, message, "answered", options, ({ data }) => data)
       ),
-    ping: Effect.fnUntraced(function*(to, options) {
-      const before = yield* Clock.monotonicTimeNanos
-      yield* request("Messaging.ping", to, { type: "ping" }, "pong", options, () => undefined)
-      return Duration.nanos((yield* Clock.monotonicTimeNanos) - before)
-    })
+    ping: (to, options) => Effect.map(status(to, options), ({ roundTrip }) => roundTrip),
+    status
   })
 })
 

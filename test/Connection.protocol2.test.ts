@@ -66,7 +66,7 @@ describe("Connection, protocol 2", () => {
         yield* peer.write(auth(nonce) + request("a") + ping2("p") + request("b"))
         assert.deepStrictEqual([yield* peer.line, yield* peer.line, yield* peer.line], [
           ack2(1, "a"),
-          pong2("p"),
+          pong2("p", 1, Buffer.byteLength(request("a")) - 1),
           ack2(2, "b")
         ])
         assert.deepStrictEqual((yield* inbox.drain).map(({ message }) => message.data), ["a", "b"])
@@ -258,7 +258,7 @@ describe("Connection, protocol 2", () => {
         assert.deepStrictEqual([yield* peer.line, yield* peer.line, yield* peer.line], [
           ack2(1, "a"),
           full("b", 250),
-          pong2("p")
+          pong2("p", 1, Buffer.byteLength(request("a")) - 1)
         ])
         yield* inbox.take
         yield* peer.write(request("b"))

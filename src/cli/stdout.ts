@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import { fstatSync } from "node:fs"
 import * as net from "node:net"
 import { errnoOf } from "../internal/privateFiles.ts"
+import * as pipeReader from "./pipeReader.ts"
 
 /** The reader has gone away: that is how `| head` says it has seen enough. */
 export class OutputClosed extends Data.TaggedError("OutputClosed") {}
@@ -24,10 +25,7 @@ export type OutputError = OutputClosed | OutputFailed
 
 export interface StandardOutput {
   readonly write: (text: string) => Effect.Effect<void, OutputError>
-  /**
-   * Fails when the reader has gone, where the system tells without being written to: over a socket, which is what Node
-   * gives its children. Of a pipe only the next write tells.
-   */
+  /** Fails when the reader has gone, where the system tells without being written to: of sockets, and on Linux of pipes. */
   readonly closed: Effect.Effect<never, OutputClosed>
   readonly isTerminal: boolean
   /** Cells in a line of the terminal, at most `maxColumns`. */
@@ -39,13 +37,15 @@ export const maxColumns = 100
 
 const isClosed = (code: string) => code === "EPIPE" || code === "ECONNRESET" || code === "ERR_STREAM_DESTROYED"
 
-const isSocket = (fd: number) => {
+const factsOf = (fd: number) => {
   try {
-    return fstatSync(fd).isSocket()
+    return fstatSync(fd)
   } catch {
-    return false
+    return undefined
   }
 }
+const isSocket = (fd: number) => factsOf(fd)?.isSocket() === true
+const isPipe = (fd: number) => process.platform === "linux" && factsOf(fd)?.isFIFO() === true
 
 /** Whether what arrives there is meant for standard input. */
 const isStandardInput = (fd: number) => isSocket(0) && fstatSync(0).ino === fstatSync(fd).ino
@@ -57,19 +57,26 @@ const open = (): StandardOutput => {
   const stream = socket ?? process.stdout
   // Told by the write that failed as well.
   stream.on("error", () => {})
+  let written = 0
+  const hasWritten = () => {
+    const some = written > 0
+    written = 0
+    return some
+  }
+  const onClosed = Effect.fail(new OutputClosed())
   return {
     write: (text) =>
       Effect.callback<void, OutputError>((resume) => {
         stream.write(text, (error) => {
+          written++
           if (error === null || error === undefined) return resume(Effect.void)
           const code = errnoOf(error)
           resume(Effect.fail(isClosed(code) ? new OutputClosed() : new OutputFailed({ code })))
         })
       }),
-    closed: Effect.callback<never, OutputClosed>((resume) => {
+    closed: isPipe(1) ? Effect.andThen(pipeReader.gone(hasWritten), onClosed) : Effect.callback((resume) => {
       if (socket === undefined || isStandardInput(1)) return
-      const onClosed = () => resume(Effect.fail(new OutputClosed()))
-      for (const event of ["end", "close"]) socket.once(event, onClosed)
+      for (const event of ["end", "close"]) socket.once(event, () => resume(onClosed))
       socket.resume()
     }),
     isTerminal: process.stdout.isTTY === true,

@@ -9,6 +9,7 @@ import * as Socket from "effect/socket/Socket"
 import { Buffer } from "node:buffer"
 import * as Framing from "../Framing.ts"
 import * as Handshake from "../Handshake.ts"
+import type { Size } from "../Inbox.ts"
 import type { Values } from "../Limits.ts"
 import * as Message from "../Message.ts"
 import { ConnectionLost, MessagingError } from "../MessagingError.ts"
@@ -22,6 +23,15 @@ import * as writers from "./writer.ts"
 const fail = (reason: MessagingError["reason"]) => new MessagingError({ reason })
 
 const stringOf = (value: unknown) => typeof value === "string" ? value : undefined
+
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && Number(value) >= 0
+
+/** What an inbox holds, as a peer tells it, which it need not. */
+const sizeOf = (value: unknown): { readonly inbox: Size } | undefined => {
+  if (typeof value !== "object" || value === null) return undefined
+  const { bytes, entries } = value as Record<string, unknown>
+  return isCount(entries) && isCount(bytes) ? { inbox: { entries, bytes } } : undefined
+}
 
 /**
  * Proves both ends on `socket`; the connection then lasts as long as the scope. Fails with `PeerUntrusted` before
@@ -70,7 +80,9 @@ export const make = Effect.fnUntraced(function*(
         case "error":
           return failOne(request, refusal(peer, data, meta, limits))
         case "pong":
-          return request.until === "pong" ? succeed(request, { id: Option.none(), data }) : undefined
+          return request.until === "pong"
+            ? succeed(request, { id: Option.none(), data, ...sizeOf(meta["inbox"]) })
+            : undefined
         case "response": {
           const id = stringOf(meta["id"])
           if (id !== undefined) return stored(request, id, data)

@@ -103,7 +103,8 @@ class Protocol2 implements Session {
     const messageId = message.meta?.["messageId"]
     if (!Message.isMessageId(messageId)) return invalid()
     if (message.type === "ping") {
-      this.#link.push(Message.replies2.pong(this.#options.socketPath, messageId, now.iso))
+      const { inbox, socketPath } = this.#options
+      this.#link.push(Message.replies2.pong(socketPath, messageId, now.iso, inbox.sizeUnsafe()))
       return undefined
     }
     const { deliveries, inbox } = this.#options

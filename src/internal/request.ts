@@ -1,6 +1,7 @@
 /** One request to a peer, from the call to its end, whichever connections carry it. */
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
+import type { Size } from "../Inbox.ts"
 import type { Message } from "../Message.ts"
 import type { MessagingError } from "../MessagingError.ts"
 
@@ -12,6 +13,8 @@ export interface Answer {
   readonly id: Option.Option<string>
   /** The answer to a query. */
   readonly data: string
+  /** What the peer's inbox holds, where a pong tells it. */
+  readonly inbox?: Size | undefined
 }
 
 export interface Request {

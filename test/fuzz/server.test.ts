@@ -111,6 +111,12 @@ const normal = (line: string, judge: Judge, ids: Array<string>): unknown => {
   assert.match(ts, iso)
   if (typeof others.data === "string") others.data = others.data.replace(/\(\d+\)$/, "(#)")
   if (meta === undefined) return others
+  if (reply.type === "pong") {
+    const { inbox, ...asked } = meta
+    assert.deepStrictEqual(Object.keys(inbox), ["entries", "bytes"])
+    for (const count of Object.values(inbox)) assert.isTrue(Number.isSafeInteger(count) && Number(count) >= 0)
+    return { ...others, meta: asked }
+  }
   if (typeof meta.id !== "string") return { ...others, meta }
   if (meta.duplicate !== true) ids.push(meta.id)
   return { ...others, meta: { ...meta, id: `#${ids.indexOf(meta.id)}` } }

@@ -184,6 +184,20 @@ describe("a link of protocol 2", () => {
       assert.deepStrictEqual(yield* ping.exit, Exit.succeed({ id: Option.none(), data: "" }))
     }))
 
+  it.effect.each([
+    { inbox: { entries: 2, bytes: 100, more: true }, told: { inbox: { entries: 2, bytes: 100 } } },
+    ...[undefined, null, 7, [], {}, { entries: 2 }, { entries: -1, bytes: 1 }, { entries: 1.5, bytes: 1 }, {
+      entries: "2",
+      bytes: 1
+    }].map((inbox) => ({ inbox, told: {} }))
+  ])("reads of a pong what the inbox holds, where it is told: $inbox", ({ inbox, told }) =>
+    Effect.gen(function*() {
+      const { request, say } = yield* run()
+      const ping = request("p", "pong")
+      yield* say({ type: "pong", from: socketPath, meta: { messageId: ping.messageId, inbox } })
+      assert.deepStrictEqual(yield* ping.exit, Exit.succeed({ id: Option.none(), data: "", ...told }))
+    }))
+
   it.effect("takes an answer and a receipt for no ack", () =>
     Effect.gen(function*() {
       const { heard, request, say } = yield* run()

@@ -151,6 +151,17 @@ export const messagingSuite = (name: string, { around, layer, layerClient, proto
         assert.deepStrictEqual(yield* bob.inbox.size, { entries: 0, bytes: 0 })
       }))
 
+    check(`${verified ? "tells" : "is not told"} what is in a peer's inbox`, () =>
+      Effect.gen(function*() {
+        const [alice, bob] = [yield* endpoint(), yield* endpoint()]
+        yield* alice.send(bob.socketPath, Message.text("hello"))
+        const { inbox, roundTrip } = yield* alice.status(bob.socketPath)
+        const size = yield* bob.inbox.size
+        assert.strictEqual(size.entries, 1)
+        assert.deepStrictEqual(inbox, verified ? Option.some(size) : Option.none())
+        assert.isTrue(Duration.isFinite(roundTrip))
+      }))
+
     check("sends to itself", () =>
       Effect.gen(function*() {
         const alice = yield* endpoint()

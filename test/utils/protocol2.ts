@@ -73,8 +73,9 @@ export const ack2 = (n: number, messageId: string, millis = 0) =>
   reply("response", "ok", millis, `"id":"uds-${n}","messageId":"${messageId}"`)
 export const duplicate = (n: number, messageId: string, millis = 0) =>
   reply("response", "ok", millis, `"id":"uds-${n}","messageId":"${messageId}","duplicate":true`)
-export const pong2 = (messageId: string, millis = 0) =>
-  `{"type":"pong","from":"${socketPath}","ts":"${new Date(millis).toISOString()}","meta":{"messageId":"${messageId}"}}`
+export const pong2 = (messageId: string, entries: number, bytes: number, millis = 0) =>
+  `{"type":"pong","from":"${socketPath}","ts":"${new Date(millis).toISOString()}",` +
+  `"meta":{"messageId":"${messageId}","inbox":{"entries":${entries},"bytes":${bytes}}}}`
 export const full = (messageId: string, retryAfter = 100, millis = 0) =>
   reply("error", "inbox full", millis, `"messageId":"${messageId}","retryAfter":${retryAfter}`)
 export const handled = (messageId: string, millis = 0) =>
