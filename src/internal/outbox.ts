@@ -4,122 +4,153 @@
  */
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
-import * as Semaphore from "effect/Semaphore"
 import type * as Socket from "effect/socket/Socket"
 import { Buffer } from "node:buffer"
-import * as ownMemory from "./ownMemory.ts"
+
+/** Where it is written to; see `Wire.write`. */
+export interface Sink {
+  readonly write: (text: string) => Effect.Effect<void, Socket.SocketError> | undefined
+  /** The socket does not take more for the moment; and does again, or never will. */
+  readonly onBlocked: () => void
+  readonly onUnblocked: () => void
+  /** Runs an effect that may outlast the caller. */
+  readonly fork: (effect: Effect.Effect<void>) => void
+}
 
 /** Bytes that all the peers of an endpoint have left unread. Written by their outboxes. */
 export interface Unread {
   bytes: number
 }
 
-export interface Outbox {
-  /** Adds text to the next write. Does not write. */
-  readonly push: (text: string) => void
-  /** Bytes not yet handed to the socket. */
-  readonly size: () => number
-  /** Those, and what the socket has not been able to pass on. */
-  readonly unread: () => number
-  /** Whether the socket is not taking more: the peer has not read what it was sent. */
-  readonly isBlocked: () => boolean
-  /** Writes all there is, after whoever is writing already; returns when the socket takes more. */
-  readonly flush: Effect.Effect<void, Socket.SocketError>
-  /** Lets `run` flush, for pushes from fibers that must not wait. */
-  readonly wake: () => void
-  /** Flushes whenever woken. */
-  readonly run: Effect.Effect<never, Socket.SocketError>
-  /** The connection ends, and what was not written with it; what is pushed from now on is dropped. */
-  readonly dispose: () => void
-}
-
-/** Characters; a shorter text goes from the stack of `StreamBase::WriteString`, if the socket takes it at once. */
-const longText = 16_384 / 3
-
 /** The socket keeps what it was given until its peer has taken the last byte, so it is not given all at once. */
 const maxWriteBytes = 32_768
 
-export const make = (
-  write: (chunk: string | Uint8Array) => Effect.Effect<void, Socket.SocketError>,
-  total: Unread = { bytes: 0 }
-): Outbox => {
-  // Written by `push`, emptied by the one fiber that holds the permit.
-  let pending: Array<string> = []
-  let pendingBytes = 0
+const none: ReadonlyArray<string> = []
+
+export class Outbox {
+  readonly #sink: Sink
+  readonly #total: Unread
+  // Written by `push`, emptied by `#writeNext`.
+  #pending: Array<string> = []
+  #pendingBytes = 0
   // Bytes of the write that has not returned.
-  let writtenBytes = 0
-  const writing = Semaphore.makeUnsafe(1)
-  const woken = Latch.makeUnsafe(false)
-  let isWaking = false
-  let isDisposed = false
+  #writtenBytes = 0
+  // There while a write has not returned; open when it has.
+  #blocked: Latch.Latch | undefined
+  #isWaking = false
+  #isDisposed = false
+
+  /** `total` is shared by all the outboxes of an endpoint. */
+  constructor(sink: Sink, total: Unread = { bytes: 0 }) {
+    this.#sink = sink
+    this.#total = total
+  }
+
+  /** Adds text to the next write. Does not write. */
+  push(text: string, bytes = Buffer.byteLength(text)) {
+    if (this.#isDisposed) return
+    this.#pending.push(text)
+    this.#pendingBytes += bytes
+    this.#total.bytes += bytes
+  }
+
+  /** Bytes not yet handed to the socket. */
+  get size() {
+    return this.#pendingBytes
+  }
+
+  /** Those, and what the socket has not been able to pass on. */
+  get unread() {
+    return this.#pendingBytes + this.#writtenBytes
+  }
+
+  /** Whether the socket is not taking more: the peer has not read what it was sent. */
+  get isBlocked() {
+    return this.#blocked !== undefined
+  }
+
+  /**
+   * Writes all there is, behind what is being written already. Undefined when that is done; otherwise an effect that ends
+   * when it is, and the socket takes more.
+   */
+  flush(): Effect.Effect<void, Socket.SocketError> | undefined {
+    if (this.#blocked !== undefined) return Effect.andThen(this.#blocked.await, this.#flushed)
+    while (this.#pending.length > 0) {
+      const waiting = this.#writeNext()
+      if (waiting !== undefined) return Effect.andThen(waiting, this.#flushed)
+    }
+    return undefined
+  }
+
+  get #flushed(): Effect.Effect<void, Socket.SocketError> {
+    return Effect.suspend(() => this.flush() ?? Effect.void)
+  }
+
+  /** Has all there is written at the end of the turn, for pushes from fibers that must not wait. */
+  wake() {
+    if (this.#isWaking || this.isBlocked) return
+    // At the end of the turn there is more to write at once; but not so much that it is not known by then whether the
+    // peer reads.
+    if (this.#pendingBytes >= maxWriteBytes) return this.#flushBeside()
+    this.#isWaking = true
+    queueMicrotask(() => {
+      this.#isWaking = false
+      if (!this.isBlocked) this.#flushBeside()
+    })
+  }
+
+  #flushBeside() {
+    const waiting = this.flush()
+    // A write that fails shows in the reading too, behind what the peer still had to say.
+    if (waiting !== undefined) this.#sink.fork(Effect.ignore(waiting))
+  }
+
+  /** The connection ends, and what was not written with it; what is pushed from now on is dropped. */
+  dispose() {
+    this.#isDisposed = true
+    this.#total.bytes -= this.unread
+    this.#pending = []
+    this.#pendingBytes = this.#writtenBytes = 0
+  }
+
+  #writeNext() {
+    const waiting = this.#sink.write(this.#next())
+    if (waiting === undefined) {
+      this.#passOn()
+      return undefined
+    }
+    const blocked = this.#blocked = Latch.makeUnsafe(false)
+    this.#sink.onBlocked()
+    return Effect.onExit(waiting, () => {
+      this.#blocked = undefined
+      this.#passOn()
+      this.#sink.onUnblocked()
+      return blocked.open
+    })
+  }
+
+  #passOn() {
+    this.#total.bytes -= this.#writtenBytes
+    this.#writtenBytes = 0
+  }
 
   /** The text of the next write: all of it, or of much as many pieces as one write may have. */
-  const next = (): string => {
-    if (pendingBytes <= maxWriteBytes) {
-      const text = pending.join("")
-      pending = []
-      writtenBytes = pendingBytes
-      pendingBytes = 0
-      return text
+  #next(): string {
+    let taken: ReadonlyArray<string> = none
+    if (this.#pendingBytes <= maxWriteBytes) {
+      taken = this.#pending
+      this.#pending = []
+      this.#writtenBytes = this.#pendingBytes
+    } else {
+      let count = 0
+      for (const text of this.#pending) {
+        if (this.#writtenBytes >= maxWriteBytes) break
+        this.#writtenBytes += Buffer.byteLength(text)
+        count++
+      }
+      taken = this.#pending.splice(0, count)
     }
-    let taken = 0
-    for (const text of pending) {
-      if (writtenBytes >= maxWriteBytes) break
-      writtenBytes += Buffer.byteLength(text)
-      taken++
-    }
-    pendingBytes -= writtenBytes
-    return pending.splice(0, taken).join("")
-  }
-  const writeAll: Effect.Effect<void, Socket.SocketError> = Effect.suspend(() => {
-    if (pending.length === 0) return Effect.void
-    const text = next()
-    // Of a long text that waits for its peer, only the bytes are kept that the socket keeps as well.
-    const writing = write(text.length > longText ? ownMemory.encode(text, writtenBytes) : text)
-    return Effect.flatMap(writing, () => {
-      total.bytes -= writtenBytes
-      writtenBytes = 0
-      return writeAll
-    })
-  })
-  const flush = Semaphore.withPermits(writing, 1)(writeAll)
-
-  return {
-    push: (text) => {
-      if (isDisposed) return
-      const bytes = Buffer.byteLength(text)
-      pending.push(text)
-      pendingBytes += bytes
-      total.bytes += bytes
-    },
-    size: () => pendingBytes,
-    unread: () => pendingBytes + writtenBytes,
-    isBlocked: () => writtenBytes > 0,
-    flush,
-    wake: () => {
-      // Opening the latch flushes there and then. At the end of the turn there is more to write at once; but not so much
-      // that it is not known by then whether the peer reads.
-      if (pendingBytes >= maxWriteBytes) return void woken.openUnsafe()
-      if (isWaking) return
-      isWaking = true
-      queueMicrotask(() => {
-        isWaking = false
-        woken.openUnsafe()
-      })
-    },
-    // Without a turn of the event loop between two flushes: what is pushed in it would not meet a blocked outbox.
-    run: Effect.forever(
-      Effect.flatMap(woken.await, () => {
-        woken.closeUnsafe()
-        return flush
-      }),
-      { disableYield: true }
-    ),
-    dispose: () => {
-      isDisposed = true
-      total.bytes -= pendingBytes + writtenBytes
-      pending = []
-      pendingBytes = writtenBytes = 0
-    }
+    this.#pendingBytes -= this.#writtenBytes
+    return taken.length === 1 ? taken[0] ?? "" : taken.join("")
   }
 }

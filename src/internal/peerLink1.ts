@@ -10,14 +10,15 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
+import { Buffer } from "node:buffer"
 import * as Framing from "../Framing.ts"
 import type { Values } from "../Limits.ts"
 import * as Message from "../Message.ts"
 import { ConnectionLost, InvalidReply, MessagingError, NotSupported } from "../MessagingError.ts"
 import { type Identity, makeReader } from "./greeting.ts"
-import * as outboxes from "./outbox.ts"
 import { refusal } from "./refusal.ts"
 import type { Carried, End, Link, Request } from "./request.ts"
+import * as writers from "./writer.ts"
 
 /** What a protocol 1 peer has no word for. */
 const unsupported = { handled: "receipts", answered: "answers" } as const
@@ -41,7 +42,7 @@ export const make = Effect.fnUntraced(function*(
   )
   const writer = yield* socket.writer
   const read = makeReader(pull, Framing.makeDecoder(limits))
-  const outbox = outboxes.make(writer.write)
+  const outbox = writers.make(writer.write)
   // Written and not answered, oldest first; also those that nobody waits for any more, since they will be answered.
   const unanswered: Array<Request> = []
   // Whether the one error of a connection has come. What follows it is only said by peers that read on.
@@ -125,8 +126,7 @@ export const make = Effect.fnUntraced(function*(
       const frame = encode(request.message)
       if (Result.isFailure(frame)) return carried.fail(request, frame.failure)
       unanswered.push(request)
-      outbox.push(frame.success)
-      outbox.wake()
+      outbox.push(frame.success, Buffer.byteLength(frame.success))
     },
     run
   }

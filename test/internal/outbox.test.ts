@@ -1,182 +1,209 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Latch } from "effect"
+import { Effect, Fiber, FiberSet, Latch } from "effect"
 import { Socket } from "effect/socket"
-import * as outboxes from "../../src/internal/outbox.ts"
+import { Outbox } from "../../src/internal/outbox.ts"
 
-/** A socket that notes each write and takes it when it is let. */
-const makeWriter = Effect.gen(function*() {
-  const taking = yield* Latch.make(true)
+/** A socket that notes each write, and takes it at once unless `taking` is closed. */
+const makeSink = Effect.gen(function*() {
+  const taking = Latch.makeUnsafe(true)
+  const isTaking = { value: true }
   const writes: Array<string> = []
-  const write = (chunk: string | Uint8Array) =>
-    Effect.andThen(Effect.sync(() => writes.push(String(chunk))), taking.await)
-  return { taking, writes, write }
+  const blocks: Array<"blocked" | "unblocked"> = []
+  const fork = yield* FiberSet.makeRuntime<never, void, never>()
+  return {
+    writes,
+    blocks,
+    block: Effect.andThen(Effect.sync(() => isTaking.value = false), taking.close),
+    unblock: Effect.andThen(Effect.sync(() => isTaking.value = true), taking.open),
+    sink: {
+      write: (text: string): Effect.Effect<void, Socket.SocketError> | undefined => {
+        writes.push(text)
+        return isTaking.value ? undefined : taking.await
+      },
+      onBlocked: () => blocks.push("blocked"),
+      onUnblocked: () => blocks.push("unblocked"),
+      fork
+    }
+  }
 })
 
+const turn = Effect.andThen(Effect.promise(() => Promise.resolve()), Effect.yieldNow)
+const flushOf = (outbox: Outbox) => outbox.flush() ?? Effect.void
 const fork = Effect.forkChild({ startImmediately: true })
 
 describe("outbox", () => {
   it.effect("writes nothing on a push", () =>
     Effect.gen(function*() {
-      const { write, writes } = yield* makeWriter
-      const outbox = outboxes.make(write)
+      const { sink, writes } = yield* makeSink
+      const outbox = new Outbox(sink)
       outbox.push("a")
       assert.deepStrictEqual(writes, [])
-      assert.strictEqual(outbox.size(), 1)
+      assert.strictEqual(outbox.size, 1)
     }))
 
-  it.effect("writes all that was pushed at once, in order", () =>
+  it.effect("writes all that was pushed at once, in order, and has nothing to wait for", () =>
     Effect.gen(function*() {
-      const { write, writes } = yield* makeWriter
-      const outbox = outboxes.make(write)
+      const { blocks, sink, writes } = yield* makeSink
+      const outbox = new Outbox(sink)
       for (const text of ["a", "b", "c"]) outbox.push(text)
-      yield* outbox.flush
+      assert.isUndefined(outbox.flush())
       assert.deepStrictEqual(writes, ["abc"])
-      assert.strictEqual(outbox.size(), 0)
+      assert.deepStrictEqual([outbox.size, outbox.unread, blocks.length], [0, 0, 0])
     }))
 
   it.effect("writes nothing when there is nothing", () =>
     Effect.gen(function*() {
-      const { write, writes } = yield* makeWriter
-      yield* outboxes.make(write).flush
+      const { sink, writes } = yield* makeSink
+      assert.isUndefined(new Outbox(sink).flush())
       assert.deepStrictEqual(writes, [])
     }))
 
   it.effect("counts bytes, not characters", () =>
     Effect.gen(function*() {
-      const outbox = outboxes.make((yield* makeWriter).write)
+      const outbox = new Outbox((yield* makeSink).sink)
       outbox.push("é🦊")
-      assert.strictEqual(outbox.size(), 6)
+      assert.strictEqual(outbox.size, 6)
     }))
 
   it.effect("writes what gathers during a write in one more", () =>
     Effect.gen(function*() {
-      const { taking, write, writes } = yield* makeWriter
-      const outbox = outboxes.make(write)
-      yield* taking.close
+      const { block, sink, unblock, writes } = yield* makeSink
+      const outbox = new Outbox(sink)
+      yield* block
       outbox.push("a")
-      const first = yield* fork(outbox.flush)
+      const first = yield* fork(flushOf(outbox))
       outbox.push("b")
       outbox.push("c")
-      const second = yield* fork(outbox.flush)
+      const second = yield* fork(flushOf(outbox))
       assert.deepStrictEqual(writes, ["a"])
-      yield* taking.open
+      yield* unblock
       yield* Fiber.join(first)
       yield* Fiber.join(second)
       assert.deepStrictEqual(writes, ["a", "bc"])
     }))
 
-  it.effect("is blocked while the socket does not take more", () =>
+  it.effect("tells that the socket does not take more, and that it does again", () =>
     Effect.gen(function*() {
-      const { taking, write } = yield* makeWriter
-      const outbox = outboxes.make(write)
-      assert.isFalse(outbox.isBlocked())
-      yield* taking.close
+      const { block, blocks, sink, unblock } = yield* makeSink
+      const outbox = new Outbox(sink)
+      yield* block
       outbox.push("a")
-      const flushing = yield* fork(outbox.flush)
-      assert.isTrue(outbox.isBlocked())
-      assert.isUndefined(flushing.pollUnsafe())
-      yield* taking.open
+      const flushing = yield* fork(flushOf(outbox))
+      assert.isTrue(outbox.isBlocked)
+      assert.deepStrictEqual(blocks, ["blocked"])
+      yield* unblock
       yield* Fiber.join(flushing)
-      assert.isFalse(outbox.isBlocked())
+      assert.isFalse(outbox.isBlocked)
+      assert.deepStrictEqual(blocks, ["blocked", "unblocked"])
     }))
 
-  it.effect("writes in the background once woken, as often as it is woken", () =>
+  it.effect("writes at the end of the turn once woken, as often as it is woken", () =>
     Effect.gen(function*() {
-      const { write, writes } = yield* makeWriter
-      const outbox = outboxes.make(write)
-      yield* Effect.forkScoped(outbox.run, { startImmediately: true })
+      const { sink, writes } = yield* makeSink
+      const outbox = new Outbox(sink)
       for (const text of ["a", "b"]) {
         outbox.push(text)
         outbox.wake()
-        yield* Effect.yieldNow
+        outbox.push(text.toUpperCase())
+        outbox.wake()
+        assert.notInclude(writes.join(""), text)
+        yield* turn
       }
-      assert.deepStrictEqual(writes, ["a", "b"])
-    }))
-
-  it.effect("remembers a wake that comes before it runs", () =>
-    Effect.gen(function*() {
-      const { write, writes } = yield* makeWriter
-      const outbox = outboxes.make(write)
-      outbox.push("a")
-      outbox.wake()
-      yield* Effect.forkScoped(outbox.run, { startImmediately: true })
-      yield* Effect.yieldNow
-      assert.deepStrictEqual(writes, ["a"])
+      assert.deepStrictEqual(writes, ["aA", "bB"])
     }))
 
   it.effect("misses no wake that comes during a write", () =>
     Effect.gen(function*() {
-      const { taking, write, writes } = yield* makeWriter
-      const outbox = outboxes.make(write)
-      yield* Effect.forkScoped(outbox.run, { startImmediately: true })
-      yield* taking.close
+      const { block, sink, unblock, writes } = yield* makeSink
+      const outbox = new Outbox(sink)
+      yield* block
       outbox.push("a")
       outbox.wake()
-      yield* Effect.yieldNow
+      yield* turn
       outbox.push("b")
       outbox.wake()
-      yield* taking.open
-      yield* Effect.yieldNow
+      yield* turn
+      assert.deepStrictEqual(writes, ["a"])
+      yield* unblock
+      yield* turn
       assert.deepStrictEqual(writes, ["a", "b"])
     }))
 
-  it.effect("ends with the failure of the socket", () =>
+  it.effect("fails with the failure of the socket, for all who wait, and goes on", () =>
     Effect.gen(function*() {
+      const { sink } = yield* makeSink
       const gone = new Socket.SocketError({ reason: new Socket.SocketCloseError({ code: 1006 }) })
-      const outbox = outboxes.make(() => Effect.fail(gone))
+      const failing = Latch.makeUnsafe(false)
+      const outbox = new Outbox({ ...sink, write: () => Effect.andThen(failing.await, Effect.fail(gone)) })
       outbox.push("a")
-      assert.strictEqual(yield* Effect.flip(outbox.flush), gone)
+      const first = yield* fork(Effect.flip(flushOf(outbox)))
       outbox.push("b")
-      outbox.wake()
-      assert.strictEqual(yield* Effect.flip(outbox.run), gone)
+      const second = yield* fork(Effect.flip(flushOf(outbox)))
+      yield* failing.open
+      assert.strictEqual(yield* Fiber.join(first), gone)
+      assert.strictEqual(yield* Fiber.join(second), gone)
+      assert.isFalse(outbox.isBlocked)
+    }))
+
+  it.effect("is not blocked for ever by a write that was interrupted", () =>
+    Effect.gen(function*() {
+      const { block, sink, unblock, writes } = yield* makeSink
+      const outbox = new Outbox(sink)
+      yield* block
+      outbox.push("a")
+      yield* Fiber.interrupt(yield* fork(flushOf(outbox)))
+      yield* unblock
+      outbox.push("b")
+      assert.isUndefined(outbox.flush())
+      assert.deepStrictEqual(writes, ["a", "b"])
     }))
 
   it.effect("gives the socket no more than a piece of what waits, in order", () =>
     Effect.gen(function*() {
-      const { taking, write, writes } = yield* makeWriter
-      const outbox = outboxes.make(write)
-      yield* taking.close
+      const { block, sink, unblock, writes } = yield* makeSink
+      const outbox = new Outbox(sink)
+      yield* block
       const texts = Array.from({ length: 10 }, (_, n) => String(n).repeat(10_000))
       for (const text of texts) outbox.push(text)
-      const flushing = yield* fork(outbox.flush)
+      const flushing = yield* fork(flushOf(outbox))
       assert.deepStrictEqual(writes, [texts.slice(0, 4).join("")])
-      assert.strictEqual(outbox.size(), 60_000)
-      assert.strictEqual(outbox.unread(), 100_000)
-      yield* taking.open
+      assert.strictEqual(outbox.size, 60_000)
+      assert.strictEqual(outbox.unread, 100_000)
+      yield* unblock
       yield* Fiber.join(flushing)
       assert.strictEqual(writes.join(""), texts.join(""))
       assert.strictEqual(writes.length, 3)
-      assert.strictEqual(outbox.unread(), 0)
+      assert.strictEqual(outbox.unread, 0)
     }))
 
   it.effect("counts what all outboxes together have not passed on", () =>
     Effect.gen(function*() {
-      const { taking, write } = yield* makeWriter
+      const { block, sink, unblock } = yield* makeSink
       const total = { bytes: 0 }
-      const [one, other] = [outboxes.make(write, total), outboxes.make(write, total)]
-      yield* taking.close
+      const [one, other] = [new Outbox(sink, total), new Outbox(sink, total)]
+      yield* block
       one.push("aé")
       other.push("bb")
-      const flushing = yield* fork(one.flush)
+      const flushing = yield* fork(flushOf(one))
       assert.strictEqual(total.bytes, 5)
-      yield* taking.open
+      yield* unblock
       yield* Fiber.join(flushing)
       assert.strictEqual(total.bytes, 2)
     }))
 
   it.effect("counts nothing and takes nothing once it is disposed of, also when a write returns later", () =>
     Effect.gen(function*() {
-      const { taking, write, writes } = yield* makeWriter
+      const { block, sink, unblock, writes } = yield* makeSink
       const total = { bytes: 0 }
-      const outbox = outboxes.make(write, total)
-      yield* taking.close
+      const outbox = new Outbox(sink, total)
+      yield* block
       outbox.push("a")
-      const flushing = yield* fork(outbox.flush)
+      const flushing = yield* fork(flushOf(outbox))
       outbox.push("b")
       outbox.dispose()
       outbox.push("c")
-      assert.deepStrictEqual([total.bytes, outbox.unread()], [0, 0])
-      yield* taking.open
+      assert.deepStrictEqual([total.bytes, outbox.unread], [0, 0])
+      yield* unblock
       yield* Fiber.join(flushing)
       assert.deepStrictEqual(writes, ["a"])
       assert.strictEqual(total.bytes, 0)
@@ -184,14 +211,13 @@ describe("outbox", () => {
 
   it.effect("is blocked within the turn in which much is pushed, also just after a flush", () =>
     Effect.gen(function*() {
-      const { taking, write } = yield* makeWriter
-      const outbox = outboxes.make(write)
-      yield* Effect.forkScoped(outbox.run, { startImmediately: true })
+      const { block, sink } = yield* makeSink
+      const outbox = new Outbox(sink)
       outbox.push("a".repeat(40_000))
       outbox.wake()
-      yield* taking.close
+      yield* block
       outbox.push("b".repeat(40_000))
       outbox.wake()
-      assert.isTrue(outbox.isBlocked())
+      assert.isTrue(outbox.isBlocked)
     }))
 })

@@ -1,0 +1,50 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Fiber, FiberSet } from "effect"
+import { Buffer } from "node:buffer"
+import * as wires from "../../src/internal/wire.ts"
+import { connectMemory } from "../utils/memoryPeer.ts"
+
+/** A wire over one end of an in-memory pair, and the peer at the other. */
+const connected = Effect.gen(function*() {
+  const peer = yield* connectMemory
+  const fork = yield* FiberSet.makeRuntime<never, void, never>()
+  return { peer, wire: yield* wires.fromSocket(peer.socket, fork) }
+})
+
+const write = (wire: wires.Wire, text: string) => wire.write(text) ?? Effect.void
+
+describe("wire", () => {
+  it.effect("reads and writes what the socket does", () =>
+    Effect.gen(function*() {
+      const { peer, wire } = yield* connected
+      yield* peer.write("there")
+      assert.strictEqual(Buffer.concat(yield* wire.pull).toString(), "there")
+      yield* write(wire, "back\n")
+      assert.strictEqual(yield* peer.line, "back")
+    }))
+
+  it.effect("ends behind its last word, and still hears the peer", () =>
+    Effect.gen(function*() {
+      const { peer, wire } = yield* connected
+      yield* write(wire, "first\n")
+      yield* wire.end("last\n")
+      assert.deepStrictEqual(yield* peer.rest, ["first", "last"])
+      yield* peer.write("heard")
+      assert.strictEqual(Buffer.concat(yield* wire.pull).toString(), "heard")
+    }))
+
+  it.effect("is destroyed both ways, also for who waits on it", () =>
+    Effect.gen(function*() {
+      const { peer, wire } = yield* connected
+      const waiting = yield* Effect.forkChild(Effect.flip(wire.pull), { startImmediately: true })
+      wire.destroy()
+      assert.strictEqual((yield* Fiber.join(waiting))._tag, "SocketError")
+      assert.deepStrictEqual(yield* peer.rest, [])
+    }))
+
+  it.effect("is told from a socket that is none", () =>
+    Effect.gen(function*() {
+      const { peer } = yield* connected
+      assert.isFalse(wires.isWire(peer.socket))
+    }))
+})
