@@ -51,6 +51,8 @@ const isPipe = (fd: number) => process.platform === "linux" && factsOf(fd)?.isFI
 const isStandardInput = (fd: number) => isSocket(0) && fstatSync(0).ino === fstatSync(fd).ino
 
 const open = (): StandardOutput => {
+  // Opened by Node before the socket is: a descriptor that is polled already cannot be opened once more.
+  const isTerminal = process.stdout.isTTY === true
   const socket = isSocket(1) ? new net.Socket({ fd: 1, readable: true, writable: true }) : undefined
   // Reading it must not keep the process; a write does until it is done.
   socket?.unref()
@@ -79,7 +81,7 @@ const open = (): StandardOutput => {
       for (const event of ["end", "close"]) socket.once(event, () => resume(onClosed))
       socket.resume()
     }),
-    isTerminal: process.stdout.isTTY === true,
+    isTerminal,
     columns: () => Math.min(process.stdout.columns || 80, maxColumns)
   }
 }
