@@ -19,6 +19,8 @@ const external = join(root, "dist", "cli-external")
 const home = mkdtempSync(join(tmpdir(), "start-"))
 const environment: NodeJS.ProcessEnv = { ...process.env, HOME: home, XDG_CACHE_HOME: "" }
 
+const median = (values: ReadonlyArray<number>) => values.toSorted((a, b) => a - b)[values.length >> 1] ?? 0
+
 const measure = (args: ReadonlyArray<string>, env = environment) => {
   const startedAt = performance.now()
   const { status } = spawnSync(process.execPath, args, { cwd: root, stdio: "ignore", env })
@@ -45,7 +47,6 @@ try {
   for (let run = 0; run < runs; run++) {
     for (const { subject, times } of taken) times.push(measure(...subject))
   }
-  const median = (values: ReadonlyArray<number>) => values.toSorted((a, b) => a - b)[values.length >> 1] ?? 0
   const node = taken[0]?.times ?? []
   for (const { name, times } of taken) {
     const ratio = median(times.map((time, run) => time / (node[run] ?? 0)))

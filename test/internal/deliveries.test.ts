@@ -10,8 +10,7 @@ const make = (limits: { readonly count?: number; readonly bytes?: number } = {})
     rememberTimeout: Duration.minutes(10)
   })
 
-const delivery = (ackId: string, rememberedAt = 0) =>
-  Object.assign(new deliveriesOf.Delivery(rememberedAt), { ackId })
+const delivery = (ackId: string, rememberedAt = 0) => Object.assign(new deliveriesOf.Delivery(rememberedAt), { ackId })
 
 const age = Duration.toMillis(Duration.minutes(10))
 
