@@ -14,7 +14,7 @@ import { textOf } from "./input.ts"
 import { sendLines, type Summary } from "./lines.ts"
 import { shown, target, WrongUsage } from "./output.ts"
 import { progress } from "./progress.ts"
-import { printLine } from "./stdout.ts"
+import { printLine, printText } from "./stdout.ts"
 
 interface Options extends Messaging.SendOptions {
   readonly until: "stored" | "handled"
@@ -39,7 +39,7 @@ const sendOne = Effect.fnUntraced(function*(to: string, message: Message, json: 
   const messaging = yield* Messaging.Messaging
   const receipt = yield* messaging.send(to, message, options)
   const id = Option.getOrNull(receipt.id)
-  yield* printLine(
+  yield* (json ? printLine : printText)(
     json
       ? JSON.stringify({ event: options.until, id, socketPath: receipt.socketPath })
       : `${options.until} as ${shown(id ?? "(no id)")} by uds:${shown(receipt.socketPath)}`
@@ -58,7 +58,7 @@ const sendAll = Effect.fnUntraced(function*(to: string, type: Message["type"], j
   )
   const milliseconds = (yield* Clock.currentTimeMillis) - startedAt
   const { failure, ...counts } = summary
-  yield* printLine(
+  yield* (json ? printLine : printText)(
     json
       ? JSON.stringify({ event: "summary", until: options.until, to, ...counts, milliseconds })
       : describe(summary, options.until, milliseconds / 1_000, to)
