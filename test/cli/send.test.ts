@@ -117,7 +117,7 @@ describe("send", () => {
     Effect.gen(function*() {
       const { inbox, run } = yield* endpoint({ maxInboxEntries: 3, retryAfter: "10 millis" })
       const sent = yield* run(
-        ["send", "--lines", "--until", "stored", "--timeout", "200ms", "--json"],
+        ["send", "--lines", "--until", "stored", "--timeout", "3s", "--json"],
         "1\n2\n3\n4\n5\n"
       )
       assert.strictEqual(sent.code, 1)
