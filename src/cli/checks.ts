@@ -121,7 +121,7 @@ export const make = Effect.gen(function*() {
             return Effect.succeed(fault("variable", "stale", text, `effect-messaging sweep; ${unset}`))
           }
           case "ConnectDenied":
-            return Effect.succeed(denied("variable", socketPath, reason.code))
+            return Effect.succeed(denied("variable", socketPath, reason.code, unset))
           default:
             return Effect.succeed(fault("variable", "not usable", reason.message, unset))
         }
@@ -144,7 +144,12 @@ export const make = Effect.gen(function*() {
     return [
       yield* Effect.catch(
         reach(socketPath),
-        (error) => Effect.succeed(directoryFault("variable", path.dirname(socketPath), uid, error))
+        (error) =>
+          Effect.succeed(
+            error._tag === "FileFailed" && isDenied(error.code)
+              ? denied("variable", error.path, error.code, unset)
+              : directoryFault("variable", path.dirname(socketPath), uid, error)
+          )
       )
     ]
   })
@@ -217,7 +222,9 @@ export const make = Effect.gen(function*() {
       if (reason._tag === "DirectoryNotPrivate" || reason._tag === "FileFailed") {
         return Effect.succeed([directoryFault("round trip", place, uid, reason)])
       }
-      if ("code" in reason && isDenied(reason.code)) return Effect.succeed([denied("round trip", place, reason.code)])
+      if ("code" in reason && isDenied(reason.code)) {
+        return Effect.succeed([denied("round trip", place, reason.code, permit(place))])
+      }
       const problem = reason._tag === "PathTooLong" ? "too long" : "not usable"
       return Effect.succeed([fault("round trip", problem, error.message, permit(place))])
     })
@@ -255,7 +262,7 @@ export const make = Effect.gen(function*() {
           onSuccess: (taken) => ok("peers", `${record.socketPath} answers in ${millisecondsOf(taken)} ms`),
           onFailure: ({ reason }) =>
             reason._tag === "AccessDenied"
-              ? denied("peers", reason.path, reason.code)
+              ? denied("peers", reason.path, reason.code, restart(Option.getOrUndefined(record.pid)))
               : fault("peers", "refused", reason.message, restart(Option.getOrUndefined(record.pid)))
         }),
       { concurrency: 16 }

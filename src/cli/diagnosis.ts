@@ -48,15 +48,15 @@ const deniedCodes = new Set(["EACCES", "EPERM", "EROFS"])
 
 export const isDenied = (code: string): boolean => deniedCodes.has(code)
 
-/** Only whoever runs the sandbox, or owns the place, can permit it; this shows who that is. */
+/** Where no command of one's own mends it: only whoever runs the sandbox can, and this shows who that is. */
 export const permit = (path: string): string => `ls -ld ${quoted(path)}`
 
-export const denied = (check: Check, path: string, code: string): Finding =>
+export const denied = (check: Check, path: string, code: string, remedy: string): Finding =>
   fault(
     check,
     "not permitted",
     `the system does not permit to use ${path} (${code}): a sandbox, or somebody else's directory`,
-    permit(path)
+    remedy
   )
 
 /** `place` is what was to be used: a fault above it is mended where it is. */
@@ -69,7 +69,12 @@ export const directoryFault = (
   const name = quoted(error.path)
   if (error._tag === "FileFailed") {
     return isDenied(error.code)
-      ? denied(check, error.path, error.code)
+      ? denied(
+        check,
+        error.path,
+        error.code,
+        error.code === "EACCES" ? `sudo install -d -m 700 -o ${uid} ${quoted(place)}` : permit(error.path)
+      )
       : fault(check, "not usable", error.message, permit(error.path))
   }
   switch (error.problem) {

@@ -19,7 +19,7 @@ import * as flags from "./flags.ts"
 import { reportFailure, shown } from "./output.ts"
 import * as printers from "./printer.ts"
 import { answer, NoAnswer } from "./reply.ts"
-import { OutputClosed, Stdout } from "./stdout.ts"
+import { OutputClosed, Stdout, wrap } from "./stdout.ts"
 
 /** What a terminal is shown of one message. */
 const maxShownBytes = 4_096
@@ -72,6 +72,8 @@ const serve = Effect.fnUntraced(function*(options: Options) {
   const { address } = yield* Messaging
   const { socketPath } = Option.getOrThrow(address)
   const printer = printers.make()
+  const print = (line: string) =>
+    printer.print(stdout.isTerminal && !options.json ? wrap(line, stdout.columns()).join("\n") : line)
   const answerTo = yield* makeAnswer(options)
   const wanted = Option.getOrElse(options.count, () => Infinity)
   const hasAll = Latch.makeUnsafe(false)
@@ -81,7 +83,7 @@ const serve = Effect.fnUntraced(function*(options: Options) {
   const handle = (entry: Entry) =>
     Effect.suspend(() => {
       if (++begun > wanted) return Effect.never
-      const printed = printer.print(options.json ? messageEvent(entry) : describe(entry))
+      const printed = print(options.json ? messageEvent(entry) : describe(entry))
       return Effect.ensuring(
         entry.message.type === "query" ? Effect.andThen(printed, answerTo(entry.message.data ?? "")) : printed,
         // The sender is told before the endpoint ends.
@@ -94,7 +96,7 @@ const serve = Effect.fnUntraced(function*(options: Options) {
   yield* Effect.raceAllFirst([
     printer.run,
     stdout.closed,
-    Effect.andThen(printer.print(listening), inbox.consume(handle, { concurrency: batch })),
+    Effect.andThen(print(listening), inbox.consume(handle, { concurrency: batch })),
     hasAll.await
   ])
 })

@@ -11,7 +11,9 @@ import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import { Host } from "../Host.ts"
 import { remoteText } from "../internal/remoteText.ts"
+import { MessagingError } from "../MessagingError.ts"
 import { Namespace } from "../Namespace.ts"
+import { maxColumns, wrap } from "./stdout.ts"
 
 /** Ends the process with `code`. Everything worth saying has been said. */
 export class Ended extends Data.TaggedError("Ended")<{ readonly code: number }> {
@@ -30,19 +32,41 @@ const maxLineBytes = 1_000
 
 const oneLine = (text: string) => `effect-messaging: ${remoteText(text.replaceAll(/\s*\n\s*/g, " "), maxLineBytes)}`
 
-/** One line on standard error, whatever the text holds. */
-export const complain = (text: string) => Console.error(oneLine(text))
+const onStandardError = (text: string) => {
+  const { columns, isTTY } = process.stderr
+  return isTTY ? wrap(oneLine(text), Math.min(columns || 80, maxColumns)).join("\n") : oneLine(text)
+}
+
+/** One line on standard error, whatever the text holds; on a terminal as many as it takes. */
+export const complain = (text: string) => Console.error(onStandardError(text))
+
+/** The command that helps, where one does. */
+const hints: { readonly [K in MessagingError["reason"]["_tag"]]?: string } = {
+  NameNotUnique: "effect-messaging peers shows who listens",
+  PeerNotFound: "effect-messaging peers shows who listens",
+  PeerUnreachable: "run effect-messaging sweep",
+  PeerUntrusted: "effect-messaging doctor says what to do",
+  AccessDenied: "effect-messaging doctor says what to do"
+}
+
+const hintFor = (error: Error) => {
+  const hint = error instanceof MessagingError ? hints[error.reason._tag] : undefined
+  return hint === undefined ? "" : ` (${hint})`
+}
 
 /** Tells a failure in one line. Fails with `Ended`. */
 export const reportFailure = (error: Error): Effect.Effect<never, Ended> =>
-  Effect.andThen(complain(error.message), Effect.fail(new Ended({ code: error instanceof WrongUsage ? 2 : 1 })))
+  Effect.andThen(
+    complain(`${error.message}${hintFor(error)}`),
+    Effect.fail(new Ended({ code: error instanceof WrongUsage ? 2 : 1 }))
+  )
 
 /** What the library logs, as lines on standard error: standard output is for what was asked for. */
 export const logger = Logger.make(({ cause, logLevel, message }) => {
   const texts = (Array.isArray(message) ? message : [message]).filter((part) => typeof part === "string")
   const error = Option.getOrUndefined(Cause.findErrorOption(cause))
   if (cause.reasons.length > 0) texts.push(error instanceof Error ? error.message : Cause.pretty(cause))
-  process.stderr.write(`${oneLine(`${logLevel.toLowerCase()}: ${texts.join(": ")}`)}\n`)
+  process.stderr.write(`${onStandardError(`${logLevel.toLowerCase()}: ${texts.join(": ")}`)}\n`)
 })
 
 /** A path or an id as a terminal may see it. */

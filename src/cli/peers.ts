@@ -31,6 +31,9 @@ export const peers = Command.make("peers", {
     Command.withDescription("List the live endpoints of this user"),
     Command.withExamples([
       { command: "effect-messaging peers --json | jq -r .address", description: "Only the addresses" },
-      { command: "effect-messaging peers --watch", description: "Who comes, who goes, and how far away they are" }
+      {
+        command: "effect-messaging peers --watch",
+        description: "Who comes and goes, how far away they are, and what is in their inboxes"
+      }
     ])
   )

@@ -14,7 +14,7 @@ import { sendLines, type Summary } from "./lines.ts"
 import { shown, target, WrongUsage } from "./output.ts"
 import { progress } from "./progress.ts"
 import { type Options, sendOne } from "./sendOne.ts"
-import { printLine } from "./stdout.ts"
+import { printLine, printText } from "./stdout.ts"
 
 class LineFailed extends Data.TaggedError("LineFailed")<{
   readonly line: number
@@ -43,7 +43,7 @@ const sendAll = Effect.fnUntraced(function*(to: string, type: Message["type"], j
   )
   const milliseconds = (yield* Clock.currentTimeMillis) - startedAt
   const { failure, ...counts } = summary
-  yield* printLine(
+  yield* (json ? printLine : printText)(
     json
       ? JSON.stringify({ event: "summary", until: options.until, to, ...counts, milliseconds })
       : describe(summary, options.until, milliseconds / 1_000, to)

@@ -4,7 +4,7 @@ import * as Option from "effect/Option"
 import type { Message } from "../Message.ts"
 import * as Messaging from "../Messaging.ts"
 import { shown } from "./output.ts"
-import { printLine } from "./stdout.ts"
+import { printLine, printText } from "./stdout.ts"
 
 export interface Options extends Messaging.SendOptions {
   readonly until: "stored" | "handled"
@@ -14,7 +14,7 @@ export const sendOne = Effect.fnUntraced(function*(to: string, message: Message,
   const messaging = yield* Messaging.Messaging
   const receipt = yield* messaging.send(to, message, options)
   const id = Option.getOrNull(receipt.id)
-  yield* printLine(
+  yield* (json ? printLine : printText)(
     json
       ? JSON.stringify({ event: options.until, id, socketPath: receipt.socketPath })
       : `${options.until} as ${shown(id ?? "(no id)")} by uds:${shown(receipt.socketPath)}`

@@ -98,6 +98,10 @@ export const printLines = (lines: ReadonlyArray<string>): Effect.Effect<void, Ou
 
 export const printLine = (line: string) => printLines([line])
 
+/** A line for people: none on a terminal is wider than `maxColumns`, and elsewhere it stays whole. */
+export const printText = (line: string) =>
+  Effect.flatMap(Stdout, ({ columns, isTerminal }) => printLines(isTerminal ? wrap(line, columns()) : [line]))
+
 const codes = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, cyan: 36 } as const
 
 export type Paint = (colour: keyof typeof codes, text: string) => string
@@ -122,6 +126,18 @@ export const truncateMiddle = (text: string, width: number): string => {
   const head = fitting(characters, Math.ceil((width - 1) / 2))
   const tail = fitting(characters.toReversed(), Math.floor((width - 1) / 2))
   return [...head, "…", ...tail.toReversed()].join("")
+}
+
+/** Lines of at most `width` cells: cut at spaces where there are any, and continued below, two cells in. */
+export const wrap = (line: string, width: number): ReadonlyArray<string> => {
+  if (CliOutput.displayWidth(line) <= width) return [line]
+  const characters = [...line]
+  const head = fitting(characters, width)
+  const space = head.lastIndexOf(" ")
+  // Those that a line begins with are none to cut at.
+  const end = space > 1 ? space : Math.max(1, head.length)
+  const rest = characters.slice(end).join("").trimStart()
+  return [characters.slice(0, end).join("").trimEnd(), ...rest === "" ? [] : wrap(`  ${rest}`, width)]
 }
 
 const gap = 2

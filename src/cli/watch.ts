@@ -1,27 +1,43 @@
 /**
  * Who comes and goes, as it happens: on a terminal a table that is drawn again with every change and every measurement
- * of the round trips, elsewhere a line for each arrival and departure. How full an inbox is, no peer tells.
+ * of the round trips and inboxes, elsewhere a line for each arrival and departure.
  */
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import type { Size } from "../Inbox.ts"
 import { Limits } from "../Limits.ts"
 import { Messaging } from "../Messaging.ts"
 import { type Change, type Peer, Peers } from "../Peers.ts"
+import { shown } from "./output.ts"
 import { describe, heading, plain, row } from "./peerRow.ts"
-import { millisecondsOf } from "./ping.ts"
-import { paint, printLine, Stdout, table } from "./stdout.ts"
+import { millisecondsOf, shownSize } from "./ping.ts"
+import { paint, printLine, Stdout, table, truncateMiddle } from "./stdout.ts"
+
+/** Between two measurements of all that the table shows. */
+const measureInterval = "2 seconds"
 
 const verb = (change: Change) => change._tag === "Arrived" ? "arrived" : "departed"
 
-/** Milliseconds to a peer and back, or null where there is no answer in time. */
-const roundTrip = Effect.fnUntraced(function*(peer: Peer) {
+/** Milliseconds to a peer and back, and what is in its inbox; null where it does not tell, or not in time. */
+interface Measured {
+  readonly milliseconds: number | null
+  readonly inbox: Size | null
+}
+
+const nothing: Measured = { milliseconds: null, inbox: null }
+
+const measureOne = Effect.fnUntraced(function*(peer: Peer) {
   const messaging = yield* Messaging
   const limits = yield* Limits
-  return yield* Effect.match(messaging.ping(peer, { timeout: limits.probeTimeout }), {
-    onSuccess: (taken): number | null => millisecondsOf(taken),
-    onFailure: () => null
+  return yield* Effect.match(messaging.status(peer, { timeout: limits.probeTimeout }), {
+    onSuccess: ({ inbox, roundTrip }): Measured => ({
+      milliseconds: millisecondsOf(roundTrip),
+      inbox: Option.getOrNull(inbox)
+    }),
+    onFailure: () => nothing
   })
 })
 
@@ -30,10 +46,10 @@ const lines = Effect.fnUntraced(function*(json: boolean) {
   yield* Stream.runForEach(
     peers.changes,
     Effect.fnUntraced(function*(change) {
-      const milliseconds = change._tag === "Arrived" ? yield* roundTrip(change.peer) : null
+      const measured = change._tag === "Arrived" ? yield* measureOne(change.peer) : nothing
       yield* printLine(
         json
-          ? JSON.stringify({ event: verb(change), ...plain(change.peer), milliseconds })
+          ? JSON.stringify({ event: verb(change), ...plain(change.peer), ...measured })
           : `${verb(change)} ${describe(change.peer)}`
       )
     })
@@ -42,16 +58,19 @@ const lines = Effect.fnUntraced(function*(json: boolean) {
 
 interface Watched {
   readonly peer: Peer
-  readonly milliseconds: number | null | undefined
+  /** Not yet there for one that has just arrived. */
+  readonly measured: Measured | undefined
 }
 
 /** A measurement that did not come is no number. */
-const shownRoundTrip = ({ milliseconds }: Watched) =>
-  milliseconds === undefined ? "" : milliseconds === null ? "none" : `${milliseconds.toFixed(1)} ms`
+const cells = ({ measured, peer }: Watched) => [
+  measured === undefined ? "" : measured.milliseconds === null ? "none" : `${measured.milliseconds.toFixed(1)} ms`,
+  measured?.inbox ? shownSize(measured.inbox) : "",
+  ...row(peer)
+]
 
 const live = Effect.gen(function*() {
   const peers = yield* Peers
-  const limits = yield* Limits
   const stdout = yield* Stdout
   const colours = yield* paint
   // Written by the fiber of changes and by that of measurements, in synchronous steps.
@@ -60,14 +79,14 @@ const live = Effect.gen(function*() {
   let drawn = 0
 
   const draw = Effect.suspend(() => {
-    const rows = [...known.values()].map((watched) => [shownRoundTrip(watched), ...row(watched.peer)])
-    const [first = "", ...others] = table([["ROUND TRIP", ...heading], ...rows], stdout.columns())
+    const rows = [...known.values()].map(cells)
+    const [first = "", ...others] = table([["ROUND TRIP", "INBOX", ...heading], ...rows], stdout.columns())
     const room = Math.max(1, (process.stdout.rows || 24) - 3)
     const hidden = others.length - room
     const text = [
       colours("bold", first),
       ...others.slice(0, room),
-      colours("dim", hidden > 0 ? `and ${hidden} more; ${last}` : last)
+      colours("dim", truncateMiddle(hidden > 0 ? `and ${hidden} more; ${last}` : last, stdout.columns()))
     ]
     const back = drawn === 0 ? "" : `\u001B[${drawn}A\r\u001B[J`
     drawn = text.length
@@ -75,9 +94,9 @@ const live = Effect.gen(function*() {
   })
 
   const measure = (peer: Peer) =>
-    Effect.map(roundTrip(peer), (milliseconds) => {
+    Effect.map(measureOne(peer), (measured) => {
       // It may have gone meanwhile.
-      if (known.has(peer.socketPath)) known.set(peer.socketPath, { peer, milliseconds })
+      if (known.has(peer.socketPath)) known.set(peer.socketPath, { peer, measured })
     })
 
   const changed = Stream.runForEach(
@@ -85,9 +104,9 @@ const live = Effect.gen(function*() {
     Effect.fnUntraced(function*(change) {
       const { peer } = change
       if (change._tag === "Departed") known.delete(peer.socketPath)
-      else known.set(peer.socketPath, { peer, milliseconds: undefined })
+      else known.set(peer.socketPath, { peer, measured: undefined })
       const { address, name } = plain(peer)
-      last = `${name ?? address} ${verb(change)} at ${DateTime.formatIso(yield* DateTime.now).slice(11, 19)}`
+      last = `${shown(name ?? address)} ${verb(change)} at ${DateTime.formatIso(yield* DateTime.now).slice(11, 19)}`
       yield* draw
       if (change._tag === "Arrived") yield* Effect.andThen(measure(peer), draw)
     })
@@ -96,7 +115,7 @@ const live = Effect.gen(function*() {
     Effect.forEach([...known.values()], ({ peer }) => measure(peer), { concurrency: 16, discard: true })
   )
   const measured = Effect.forever(
-    Effect.sleep(limits.watchInterval).pipe(
+    Effect.sleep(measureInterval).pipe(
       Effect.andThen(measureAll),
       Effect.andThen(draw)
     )

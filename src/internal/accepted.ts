@@ -212,11 +212,14 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
 
   /** The next piece of what has arrived: of a flood, no more is parsed and answered at once than may be left unread. */
   #decodePiece() {
-    const [first = new Uint8Array(), ...others] = this.#unheard
-    this.#unheard = first.length > maxPieceBytes ? [first.subarray(maxPieceBytes), ...others] : others
-    this.#frames = []
+    const [first = new Uint8Array()] = this.#unheard
+    const isLong = first.length > maxPieceBytes
+    const others = this.#unheard.length === 1 ? nothing : this.#unheard.slice(1)
+    this.#unheard = isLong ? [first.subarray(maxPieceBytes), ...others] : others
+    const frames: Array<Framing.Frame> = []
+    this.#problem = this.#decoder.push(isLong ? first.subarray(0, maxPieceBytes) : first, frames)
+    this.#frames = frames
     this.#at = 0
-    this.#problem = this.#decoder.push(first.subarray(0, maxPieceBytes), this.#frames as Array<Framing.Frame>)
   }
 
   #begin(first: Framing.Frame): Session {

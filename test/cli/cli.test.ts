@@ -38,7 +38,9 @@ describe("effect-messaging", () => {
       assert.deepStrictEqual(JSON.parse(yield* endpoint.line(2)).message, { type: "notification", data: "a\nb\n" })
 
       const pong = yield* run(home, ["ping", "--json", "--timeout", "20s"], { parent: socketPath })
-      assert.strictEqual(JSON.parse(pong.stdout[0] ?? "").event, "pong")
+      assert.deepInclude(JSON.parse(pong.stdout[0] ?? ""), { event: "pong", inbox: { entries: 0, bytes: 0 } })
+      const plain = yield* run(home, ["ping"], { parent: socketPath })
+      assert.match(plain.stdout[0] ?? "", /^pong from \/.* in [\d.]+ ms, nothing in its inbox$/)
 
       const peers = yield* run(home, ["peers", "--json"])
       assert.deepInclude(JSON.parse(peers.stdout[0] ?? ""), {
@@ -110,8 +112,16 @@ describe("effect-messaging", () => {
     { args: ["send", "x"], code: 2, says: `no target: give --to ADDRESS, or set ${variable}` },
     { args: ["ping", "--to", "/x", "--timeout", "soon"], code: 2, says: "give one like 500ms, 5s or 1m" },
     { args: ["send", "--to", "./relative", "x"], code: 1, says: "is not absolute" },
-    { args: ["send", "--to", "nobody", "x"], code: 1, says: "no live peer is named \"nobody\"" },
-    { args: ["send", "--to", "/nobody/here", "x"], code: 1, says: "no peer at /nobody/here" },
+    {
+      args: ["send", "--to", "nobody", "x"],
+      code: 1,
+      says: "no live peer is named \"nobody\"; there are: none (effect-messaging peers "
+    },
+    {
+      args: ["send", "--to", "/nobody/here", "x"],
+      code: 1,
+      says: "or namespace (effect-messaging peers shows who listens)"
+    },
     { args: ["ping", "--to", `/${"x".repeat(200)}`], code: 1, says: "is 201 bytes long, and this platform allows 107" },
     { args: ["listen", "--socket-path", "/tmp/x.sock"], code: 1, says: "/tmp is not private" }
   ])("tells a mistake in one line: $args", ({ args, code, says }) =>
@@ -123,6 +133,21 @@ describe("effect-messaging", () => {
       assert.match(ended.stderr, /^effect-messaging: [^\n]+\n$/)
       assert.include(ended.stderr, says)
       assert.deepStrictEqual(leftovers(home), [])
+    }))
+
+  it.live("says of a dead peer, and of one that cannot be trusted, which command helps", () =>
+    Effect.gen(function*() {
+      const home = yield* tempDirectory
+      const { child, first, wait } = yield* listening(home)
+      const directory = path.join(home, "messaging-capabilities")
+      const file = path.join(directory, fs.readdirSync(directory)[0] ?? "")
+      const send = Effect.map(run(home, ["send", "--to", first["address"] ?? "", "x"]), ({ stderr }) => stderr)
+      fs.chmodSync(file, 0o644)
+      assert.match(yield* send, /^effect-messaging: [^\n]* \(effect-messaging doctor says what to do\)\n$/)
+      fs.chmodSync(file, 0o600)
+      child.kill("SIGKILL")
+      yield* wait
+      assert.match(yield* send, /^effect-messaging: [^\n]* \(run effect-messaging sweep\)\n$/)
     }))
 
   it.live.each([

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
+import { spawnSync } from "node:child_process"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { bin, listening, run, variable } from "../utils/cli.ts"
@@ -224,7 +225,13 @@ describe("doctor", () => {
           "capability: missing",
           "round trip: not permitted"
         ]])
-        assert.strictEqual(faults(all)[0]?.remedy, `ls -ld ${closed}`)
+        const remedies = faults(all).map(({ remedy }) => remedy ?? "")
+        const make = `sudo install -d -m 700 -o ${uids.victim} ${path.join(closed, `claude-code-socks-${uids.victim}`)}`
+        assert.deepStrictEqual([...new Set(remedies)], [make, `unset ${variable}`])
+        // The first as root does it; the second by leaving the variable out.
+        assert.strictEqual(spawnSync("sh", ["-c", make.replace("sudo ", "")]).status, 0)
+        const after = yield* runCli(place, uids.victim, ["doctor", "--json"], { TMPDIR: closed })
+        assert.deepStrictEqual([after.code, told(findings(after.stdout.trim().split("\n")))], [0, []])
       })
   )
 })

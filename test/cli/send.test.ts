@@ -1,30 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Layer, Option } from "effect"
+import { Effect } from "effect"
 import * as fs from "node:fs"
-import * as path from "node:path"
-import { Host } from "../../src/Host.ts"
-import * as Inbox from "../../src/Inbox.ts"
-import * as Layers from "../../src/Layers.ts"
-import type * as Limits from "../../src/Limits.ts"
-import * as Messaging from "../../src/Messaging.ts"
-import { leftovers, listening, run, start } from "../utils/cli.ts"
-import { makeTempHost, tempDirectory } from "../utils/tempHost.ts"
-
-/** An endpoint in this process, and how a command line finds it. */
-const endpoint = Effect.fnUntraced(function*(limits?: Limits.Options) {
-  const host = yield* makeTempHost
-  const context = yield* Effect.provideService(Layer.build(Layers.layer({ limits })), Host, host)
-  const { socketPath } = Option.getOrThrow(Context.get(context, Messaging.Messaging).address)
-  return {
-    inbox: Context.get(context, Inbox.Inbox),
-    run: (args: ReadonlyArray<string>, input: string | Uint8Array = "") =>
-      run(host.homedir, args, {
-        input,
-        parent: socketPath,
-        environment: { CLAUDE_CONFIG_DIR: path.join(host.homedir, ".claude") }
-      })
-  }
-})
+import { endpoint, leftovers, listening, run, start } from "../utils/cli.ts"
+import { tempDirectory } from "../utils/tempHost.ts"
 
 const json = (line: string | undefined): Record<string, unknown> => JSON.parse(line ?? "null")
 
@@ -139,7 +117,7 @@ describe("send", () => {
     Effect.gen(function*() {
       const { inbox, run } = yield* endpoint({ maxInboxEntries: 3, retryAfter: "10 millis" })
       const sent = yield* run(
-        ["send", "--lines", "--until", "stored", "--timeout", "200ms", "--json"],
+        ["send", "--lines", "--until", "stored", "--timeout", "3s", "--json"],
         "1\n2\n3\n4\n5\n"
       )
       assert.strictEqual(sent.code, 1)

@@ -6,8 +6,9 @@ import { spawnSync } from "node:child_process"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { stripVTControlCharacters } from "node:util"
-import { table, truncateMiddle } from "../../src/cli/stdout.ts"
-import { bin, listening, run, start } from "../utils/cli.ts"
+import { table, truncateMiddle, wrap } from "../../src/cli/stdout.ts"
+import * as Message from "../../src/Message.ts"
+import { bin, endpoint, listening, run, start } from "../utils/cli.ts"
 import { tempDirectory } from "../utils/tempHost.ts"
 
 const json = (line: string | undefined): Record<string, unknown> => JSON.parse(line ?? "null")
@@ -17,6 +18,12 @@ const itOnTerminal: typeof it.live = hasTerminal
   ? it.live
   : ((name: string) =>
     it.live.skip(`${name} (skipped: no script(1) that makes a terminal)`, () => Effect.void)) as never
+
+/** Only where that shell is. */
+const itWith = (shell: string): typeof it.live =>
+  spawnSync(shell, ["-c", "true"]).status === 0
+    ? it.live
+    : ((name: string) => it.live.skip(`${name} (skipped: no ${shell})`, () => Effect.void)) as never
 
 const colours = { NO_COLOR: "", TERM: "xterm" }
 
@@ -28,6 +35,12 @@ const onTerminal = (line: string) =>
 const plain = (text: string) => stripVTControlCharacters(text).replaceAll("\r", "")
 
 const isWide = (line: string) => CliOutput.displayWidth(plain(line)) > 100
+
+/** Waits until a terminal has shown it. */
+const showing = (lines: ReadonlyArray<string>) => (pattern: RegExp): Effect.Effect<void> =>
+  Effect.suspend(() =>
+    pattern.test(plain(lines.join("\n"))) ? Effect.void : Effect.andThen(Effect.sleep(20), showing(lines)(pattern))
+  )
 
 describe("on a terminal", () => {
   itOnTerminal("peers is a table of at most 100 columns, in colour", () =>
@@ -70,6 +83,42 @@ describe("on a terminal", () => {
       assert.strictEqual(fs.statSync(path.join(deep, "messaging-capabilities")).mode & 0o777, 0o700)
     }))
 
+  itOnTerminal("nothing that a command says is wider than 100 columns", () =>
+    Effect.gen(function*() {
+      const home = yield* tempDirectory
+      const socketPath = path.join(home, "d".repeat(78 - home.length), "messaging.sock")
+      fs.mkdirSync(path.dirname(socketPath), { mode: 0o700 })
+      const show = (line: string) =>
+        Effect.map(run(home, [], { script: onTerminal(line), environment: colours }), ({ stdout }) => {
+          assert.deepStrictEqual(stdout.filter(isWide), [], line)
+          return plain(stdout.join("\n"))
+        })
+      const listener = yield* start(home, [], {
+        script: onTerminal(`listen --socket-path ${socketPath} --count 4`),
+        environment: colours
+      })
+      yield* showing(listener.lines)(/^listening at\n {2}uds:\//m)
+      const told = yield* show(`send --to ${socketPath} '${"word ".repeat(50)}'`)
+      // Whole again without the line ends.
+      assert.include(told.replaceAll("\n ", ""), `stored as uds-1 by uds:${socketPath}`)
+      yield* show(`send --to ${socketPath} ${"w".repeat(300)}`)
+      assert.include((yield* show(`ping --to ${socketPath}`)).replaceAll("\n ", ""), `pong from ${socketPath} in`)
+      yield* show("peers")
+      yield* show("doctor")
+      yield* show(`ask --to ${socketPath} '${"why ".repeat(50)}'`)
+      yield* show(`send --to ${socketPath} --until handled last`)
+      yield* listener.wait
+      assert.deepStrictEqual(listener.lines.filter(isWide), [])
+      for (const mistake of ["send", "bogus", `send --to ${"n".repeat(150)} x`, `ping --to ${socketPath}`]) {
+        yield* show(mistake)
+      }
+      const killed = yield* listening(home, "--socket-path", socketPath)
+      killed.child.kill("SIGKILL")
+      yield* killed.wait
+      assert.include((yield* show("sweep")).replaceAll("\n ", ""), `removed uds:${socketPath}`)
+      yield* show("sweep")
+    }), 180_000)
+
   itOnTerminal("send --lines shows how far it is, and clears it", () =>
     Effect.gen(function*() {
       const home = yield* tempDirectory
@@ -90,19 +139,28 @@ describe("on a terminal", () => {
     Effect.gen(function*() {
       const home = yield* tempDirectory
       const watching = yield* start(home, [], { script: onTerminal("peers --watch"), environment: colours })
-      const shows = (pattern: RegExp): Effect.Effect<void> =>
-        Effect.suspend(() =>
-          pattern.test(plain(watching.lines.join("\n")))
-            ? Effect.void
-            : Effect.andThen(Effect.sleep(20), shows(pattern))
-        )
-      yield* shows(/^ROUND TRIP {2}NAME/m)
+      const shows = showing(watching.lines)
+      yield* shows(/^ROUND TRIP {2}INBOX {2}NAME/m)
       const peer = yield* listening(home, "--name", "worker")
-      yield* shows(/^\d+\.\d ms +worker +\d+/m)
+      yield* shows(/^\d+\.\d ms +nothing +worker +\d+/m)
       yield* shows(/worker arrived at \d\d:\d\d:\d\d/)
       peer.child.kill("SIGTERM")
       yield* shows(/worker departed at \d\d:\d\d:\d\d/)
+      yield* listening(home, "--name", "n".repeat(120))
+      yield* shows(/^n+…n* arrived at \d\d:\d\d:\d\d/m)
       assert.deepStrictEqual(watching.lines.filter(isWide), [])
+    }))
+
+  itOnTerminal("peers --watch shows an inbox that fills", () =>
+    Effect.gen(function*() {
+      const { inbox, start } = yield* endpoint()
+      const watching = yield* start([], { script: onTerminal("peers --watch"), environment: colours })
+      const shows = showing(watching.lines)
+      yield* shows(/^\d+\.\d ms +nothing /m)
+      yield* inbox.offer(Message.text("one"))
+      yield* shows(/^\d+\.\d ms +1 message, \d+ B /m)
+      yield* inbox.offer(Message.text("x".repeat(2_000)))
+      yield* shows(/^\d+\.\d ms +2 messages, 2\.\d kB /m)
     }))
 })
 
@@ -115,10 +173,16 @@ describe("elsewhere", () => {
       const there = json(yield* watching.line(0))
       assert.deepInclude(there, { event: "arrived", name: "before", address: before.first["address"] })
       assert.isNumber(there["milliseconds"])
+      assert.deepStrictEqual(there["inbox"], { entries: 0, bytes: 0 })
       const peer = yield* listening(home, "--name", "worker")
       assert.deepInclude(json(yield* watching.line(1)), { event: "arrived", name: "worker" })
       peer.child.kill("SIGTERM")
-      assert.deepInclude(json(yield* watching.line(2)), { event: "departed", name: "worker", milliseconds: null })
+      assert.deepInclude(json(yield* watching.line(2)), {
+        event: "departed",
+        name: "worker",
+        milliseconds: null,
+        inbox: null
+      })
       // Without a word.
       before.child.kill("SIGKILL")
       assert.deepInclude(json(yield* watching.line(3)), { event: "departed", name: "before" })
@@ -149,6 +213,47 @@ describe("elsewhere", () => {
       const completed = spawnSync("bash", ["-c", script], { encoding: "utf8" })
       assert.strictEqual(completed.stdout.trim(), "doctor", completed.stderr)
     }))
+})
+
+describe("completions", () => {
+  itWith("fish")("are a script that fish accepts and completes with", () =>
+    Effect.gen(function*() {
+      const home = yield* tempDirectory
+      const { stdout } = yield* run(home, ["--completions", "fish"])
+      fs.writeFileSync(path.join(home, "script"), stdout.join("\n"))
+      const complete = (line: string) =>
+        spawnSync("fish", ["-c", `source ${home}/script; complete -C '${line}'`], {
+          encoding: "utf8",
+          env: { ...process.env, HOME: home }
+        }).stdout.split("\n").map((each) => each.split("\t")[0]).filter((each) => each !== "")
+      assert.deepStrictEqual(complete("effect-messaging do"), ["doctor"])
+      assert.deepStrictEqual(complete("effect-messaging send --until "), ["handled", "stored"])
+    }))
+
+  itWith("zsh")("are a script that zsh accepts and completes with", () =>
+    Effect.gen(function*() {
+      const home = yield* tempDirectory
+      const { stdout } = yield* run(home, ["--completions", "zsh"])
+      fs.writeFileSync(path.join(home, "_effect-messaging"), stdout.join("\n"))
+      // A shell inside a terminal of its own; each read waits for its pattern.
+      const script = `zmodload zsh/zpty; zpty z zsh -f -i
+        zpty -w z "fpath=(${home} $fpath); autoload -Uz compinit; compinit -u -D; bindkey '^I' complete-word; echo RE''ADY"
+        zpty -r z line '*READY*'
+        zpty -w -n z $'effect-messaging send --until h\t'; zpty -r z line '*--until handled*'; print $line; zpty -d z`
+      const completed = spawnSync("zsh", ["-f", "-c", script], { encoding: "utf8", timeout: 50_000 })
+      assert.include(completed.stdout, "send --until handled", completed.stderr)
+    }))
+})
+
+describe("wrap", () => {
+  it.each([
+    ["fits", ["fits"]],
+    ["a word and a word", ["a word", "  and a", "  word"]],
+    ["abcdefghijklmnop", ["abcdefgh", "  ijklmn", "  op"]],
+    ["フファイルル", ["フファイ", "  ルル"]]
+  ])("cuts %j at spaces, and continues below", (line, lines) => {
+    assert.deepStrictEqual(wrap(line, 8), lines)
+  })
 })
 
 describe("table", () => {

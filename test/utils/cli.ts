@@ -2,7 +2,7 @@
  * The command line as real processes, with directories of their own. It is bundled first, as it is published: that is
  * what users run, and it starts several times as fast as the sources do.
  */
-import { Effect } from "effect"
+import { Context, Effect, Layer, Option } from "effect"
 import { spawn } from "node:child_process"
 import * as fs from "node:fs"
 import * as os from "node:os"
@@ -10,7 +10,12 @@ import * as path from "node:path"
 import { fileURLToPath } from "node:url"
 import { afterAll } from "vitest"
 import { bundle } from "../../scripts/bundle.ts"
-import { contents } from "./tempHost.ts"
+import { Host } from "../../src/Host.ts"
+import * as Inbox from "../../src/Inbox.ts"
+import * as Layers from "../../src/Layers.ts"
+import type * as Limits from "../../src/Limits.ts"
+import * as Messaging from "../../src/Messaging.ts"
+import { contents, makeTempHost } from "./tempHost.ts"
 
 export const root = fileURLToPath(new URL("../..", import.meta.url))
 const built = fs.mkdtempSync(path.join(os.tmpdir(), "em-cli-"))
@@ -115,3 +120,24 @@ export const listening = Effect.fnUntraced(function*(home: string, ...args: Read
 /** Everything but the directories that stay for the next endpoint. */
 export const leftovers = (home: string) =>
   contents(home).filter((name) => !/^(messaging-capabilities|claude-code-socks-\d+)$/.test(name))
+
+/** An endpoint in this process, and how a command line finds it. */
+export const endpoint = Effect.fnUntraced(function*(limits?: Limits.Options) {
+  const host = yield* makeTempHost
+  const context = yield* Effect.provideService(Layer.build(Layers.layer({ limits })), Host, host)
+  const { socketPath } = Option.getOrThrow(Context.get(context, Messaging.Messaging).address)
+  const environment = { CLAUDE_CONFIG_DIR: path.join(host.homedir, ".claude") }
+  return {
+    socketPath,
+    home: host.homedir,
+    inbox: Context.get(context, Inbox.Inbox),
+    run: (args: ReadonlyArray<string>, input: string | Uint8Array = "") =>
+      run(host.homedir, args, {
+        input,
+        parent: socketPath,
+        environment
+      }),
+    start: (args: ReadonlyArray<string>, options: Options = {}) =>
+      start(host.homedir, args, { ...options, environment: { ...options.environment, ...environment } })
+  }
+})
