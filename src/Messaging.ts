@@ -87,7 +87,7 @@ export class Messaging extends Context.Service<Messaging, {
   readonly ask: (to: To, query: string | Message, options?: AskOptions) => Effect.Effect<string, MessagingError>
   /** The time from call to answer of a ping. Stores nothing. Fails with `MessagingError`. */
   readonly ping: (to: To, options?: AskOptions) => Effect.Effect<Duration.Duration, MessagingError>
-  /** As `ping`, with all that the answer tells. */
+  /** As `ping`, with all that the answer tells. Fails with `MessagingError`. */
   readonly status: (to: To, options?: AskOptions) => Effect.Effect<Status, MessagingError>
 }>()("effect-messaging/Messaging") {}
 
