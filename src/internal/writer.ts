@@ -40,7 +40,8 @@ export const make = (
     pending = taken === pending.length ? [] : pending.slice(taken)
     sizes = pending.length === 0 ? [] : sizes.slice(taken)
     pendingBytes -= bytes
-    return write(text.length > longText ? ownMemory.encode(text, bytes) : text)
+    // Of ASCII, Node keeps no more than its bytes.
+    return write(text.length > longText && bytes > text.length ? ownMemory.encode(text, bytes) : text)
   }
 
   const flush = () => {
