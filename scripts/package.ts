@@ -69,7 +69,7 @@ const checkCompilers = ({ project }: Packed) => {
         skipLibCheck: false,
         noEmit: true
       },
-      files: ["example.ts", "everything.ts"]
+      files: ["example.mts", "everything.ts"]
     })
   )
   const older = installed("typescript-5.9", "compiler")
@@ -80,7 +80,7 @@ const checkCompilers = ({ project }: Packed) => {
 }
 
 const checkExamples = ({ environment, project }: Packed, shell: string) => {
-  const output = run(process.execPath, ["example.ts"], project)
+  const output = run(process.execPath, ["example.mts"], project)
   if (!output.includes("hello")) throw new Error(`the README's example printed ${JSON.stringify(output)}`)
   const env = environment(process.execPath)
   const help = run("effect-messaging", ["--help"], project, env)
@@ -98,7 +98,7 @@ if (example === undefined || shell === undefined) throw new Error("README.md has
 
 const packed = pack()
 try {
-  writeFileSync(join(packed.project, "example.ts"), example)
+  writeFileSync(join(packed.project, "example.mts"), example)
   checkContents(packed)
   const imports = checkImports(packed)
   checkTypes(packed)
