@@ -238,7 +238,8 @@ describe("an inherited environment variable that names another user's endpoint",
         assert.deepStrictEqual(ended, {
           code: 1,
           stdout: "",
-          stderr: `effect-messaging: no peer at ${socketPath}: it has ended, or belongs to another user or namespace\n`
+          stderr: `effect-messaging: no peer at ${socketPath}: it has ended, or belongs to another user or namespace ` +
+            "(effect-messaging peers shows who listens)\n"
         })
         assert.deepStrictEqual(yield* stranger.heard, [])
         assert.deepStrictEqual(snapshot(place), before)

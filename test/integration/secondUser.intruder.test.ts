@@ -173,7 +173,8 @@ describe("another user", () => {
         assert.deepStrictEqual([code, stdout], [1, ""])
         assert.strictEqual(
           stderr,
-          `effect-messaging: no peer at ${socketPath}: it has ended, or belongs to another user or namespace\n`
+          `effect-messaging: no peer at ${socketPath}: it has ended, or belongs to another user or namespace ` +
+            "(effect-messaging peers shows who listens)\n"
         )
         const peers = yield* runCli(place, uids.stranger, ["peers", "--json"])
         assert.deepStrictEqual(peers, { code: 0, stdout: "", stderr: "" })
