@@ -238,10 +238,8 @@ export const makeDecoder = <A = never>(
         const problem = complete(view.subarray(0, start - 1), out)
         if (problem !== undefined) return problem
       }
-      if (start <= last) {
-        const problem = lines(view.subarray(start, last), out)
-        if (problem !== undefined) return problem
-      }
+      const problem = lines(view.subarray(start, last), out)
+      if (problem !== undefined) return problem
       return last + 1 < view.length ? hold(view.subarray(last + 1)) : undefined
     }
   }

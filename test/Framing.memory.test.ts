@@ -4,6 +4,7 @@ import { Effect } from "effect"
 import { Buffer } from "node:buffer"
 import * as Framing from "../src/Framing.ts"
 import * as Limits from "../src/Limits.ts"
+import { heapInUse } from "./utils/memory.ts"
 
 const frameOf = (bytes: number) => {
   const empty = `{"type":"text","data":""}`
@@ -11,7 +12,7 @@ const frameOf = (bytes: number) => {
 }
 
 // Made here, since making them takes buffers.
-const frames = { small: frameOf(60_000), middle: frameOf(100_000), large: frameOf(290_000) }
+const frames = { small: frameOf(20_000), middle: frameOf(100_000), large: frameOf(290_000) }
 
 /** The sizes of the buffers that are made from here on, of those that share no memory. */
 const sizes = Effect.acquireRelease(
@@ -64,11 +65,25 @@ describe("Framing.makeDecoder", () => {
   it.effect("takes twice what it needs, no more than the limit, and no more often than it must", () =>
     Effect.gen(function*() {
       const { made } = yield* sizes
-      const decoder = Framing.makeDecoder({ ...Limits.defaults, maxFrameBytes: 300_000 })
+      const decoder = Framing.makeDecoder({ ...Limits.defaults, maxFrameBytes: 350_000 })
       push(decoder, frames.large, 40_000)
-      assert.deepStrictEqual(made, [160_000, 300_000])
+      assert.deepStrictEqual(made, [160_000, 350_000])
       // The buffer went with its frame.
       push(decoder, frames.middle, 40_000)
-      assert.deepStrictEqual(made, [160_000, 300_000, 160_000])
+      assert.deepStrictEqual(made, [160_000, 350_000, 160_000])
     }))
+
+  it("keeps nothing of a frame that has ended", () => {
+    const decoder = Framing.makeDecoder({ ...Limits.defaults, maxFrameBytes: 20_000_000 })
+    const kept = () => {
+      heapInUse()
+      return process.memoryUsage().arrayBuffers
+    }
+    const before = kept()
+    for (let piece = 0; piece < 10; piece++) assert.isUndefined(decoder.push(Buffer.alloc(1_000_000, "x"), []))
+    assert.isAbove(kept() - before, 10_000_000)
+    assert.strictEqual(decoder.push(Buffer.from("\n"), [])?.message, "frame is not JSON")
+    assert.isBelow(kept() - before, 1_000_000)
+    assert.isUndefined(decoder.partialFrame())
+  })
 })

@@ -227,6 +227,16 @@ describe("Framing.decode", () => {
       assert.deepStrictEqual(sizes, [2])
     }))
 
+  it.effect("gives no batch for a read that completes no frame", () =>
+    Effect.gen(function*() {
+      const sizes: Array<number> = []
+      const reads = [text("a"), "\n", "\n", `${text("b")}\n${text("c")}`, "\n"].map(bytesOf)
+      yield* Framing.decode(Stream.fromIterable(reads, { chunkSize: 1 })).pipe(
+        Stream.runForEachArray((batch) => Effect.sync(() => sizes.push(batch.length)))
+      )
+      assert.deepStrictEqual(sizes, [1, 1, 1])
+    }))
+
   it.effect("uses the limits in force", () =>
     Effect.gen(function*() {
       const { failure } = yield* decodeAll([bytesOf(`${text("more than twenty bytes")}\n`)])

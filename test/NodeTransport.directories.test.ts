@@ -141,6 +141,13 @@ describe("NodeTransport", () => {
   })
 
   describe("discard", () => {
+    it.live("finds nothing of a Windows pipe, and does not look for it", () =>
+      withFaults(() => ({ lstat: () => fail("lstat", "EIO") }), (transport) =>
+        Effect.map(
+          transport.discard("\\\\.\\pipe\\effect-messaging-test"),
+          (found) => assert.strictEqual(found, "absent")
+        )))
+
     it.live("keeps an endpoint's directory that is not empty", () =>
       withFaults(() => ({}), (transport, root) =>
         Effect.gen(function*() {
