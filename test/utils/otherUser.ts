@@ -101,6 +101,8 @@ export const environmentOf = ({ root, tmp }: Arena, uid: number, environment: Us
   HOME: path.join(root, `home-${uid}`),
   TMPDIR: tmp,
   NO_COLOR: "1",
+  // What Node keeps of the command line is no trace of an attack.
+  NODE_DISABLE_COMPILE_CACHE: "1",
   ...environment
 })
 
