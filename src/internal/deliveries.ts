@@ -6,6 +6,7 @@ import * as Duration from "effect/Duration"
 import type { Outcome } from "../Inbox.ts"
 import type { Values } from "../Limits.ts"
 import * as fifos from "./fifo.ts"
+import { readNumber } from "./messageIds.ts"
 
 /** Tells one connection; undefined while the sender has none. */
 export type Listener = (outcome: Outcome) => void
@@ -22,9 +23,9 @@ export class Delivery {
   listener: Listener | undefined
   /** Written by `settle`, and by the memory when it forgets them. */
   outcomes = none
-  // Whose it is; written when it is remembered.
+  // Where it is found; written when it is remembered.
   sender = ""
-  messageId = ""
+  key: Key = 0
   readonly rememberedAt: number
 
   constructor(rememberedAt: number) {
@@ -39,6 +40,36 @@ export interface Deliveries {
   readonly settle: (delivery: Delivery, outcome: Outcome) => boolean
 }
 
+type Key = string | number
+
+/**
+ * What is remembered of one sender. Programs number their messages behind a prefix of their own: by its number a message
+ * is kept and found in 0.06 µs, by its text in 0.2.
+ */
+class Remembered {
+  readonly #prefix: string
+  readonly #deliveries = new Map<Key, Delivery>()
+
+  constructor(firstId: string) {
+    this.#prefix = firstId.slice(0, firstId.search(/\d*$/))
+  }
+  keyOf(messageId: string): Key {
+    if (!messageId.startsWith(this.#prefix)) return messageId
+    return readNumber(messageId, this.#prefix.length, messageId.length) ?? messageId
+  }
+  get(key: Key) {
+    return this.#deliveries.get(key)
+  }
+  set(key: Key, delivery: Delivery) {
+    this.#deliveries.set(key, delivery)
+  }
+  /** Says whether that was the last. */
+  delete(key: Key) {
+    this.#deliveries.delete(key)
+    return this.#deliveries.size === 0
+  }
+}
+
 /** Answers kept for senders that may ask again, in characters; the oldest are forgotten first. */
 const outcomeSize = (outcome: Outcome) => outcome._tag === "Replied" ? outcome.data.length : 0
 
@@ -48,7 +79,7 @@ export const make = (
   // All written in synchronous steps. What is remembered of each sender, by id; and of all of them, by age, where what
   // stands before `head` is forgotten. A map would keep the order, but finding its oldest entry passes over all that
   // were deleted before it: 16 µs a message.
-  const senders = new Map<string, Map<string, Delivery>>()
+  const senders = new Map<string, Remembered>()
   let byAge: Array<Delivery | undefined> = []
   let head = 0
   const answered = fifos.make<Delivery>()
@@ -65,9 +96,7 @@ export const make = (
     for (let oldest = byAge[head]; oldest !== undefined; oldest = byAge[head]) {
       if (byAge.length - head <= limits.maxRememberedMessages && now - oldest.rememberedAt < age) break
       byAge[head++] = undefined
-      const ids = senders.get(oldest.sender)
-      ids?.delete(oldest.messageId)
-      if (ids?.size === 0) senders.delete(oldest.sender)
+      if (senders.get(oldest.sender)?.delete(oldest.key) === true) senders.delete(oldest.sender)
       forgetAnswers(oldest)
     }
     if (head > 1_024 && head > byAge.length / 2) {
@@ -79,14 +108,18 @@ export const make = (
     find: (sender, messageId, now) => {
       const oldest = byAge[head]
       if (oldest !== undefined && now - oldest.rememberedAt >= age) forgetOldest(now)
-      return senders.get(sender)?.get(messageId)
+      const remembered = senders.get(sender)
+      return remembered?.get(remembered.keyOf(messageId))
     },
     remember: (sender, messageId, delivery) => {
+      let remembered = senders.get(sender)
+      if (remembered === undefined) {
+        remembered = new Remembered(messageId)
+        senders.set(sender, remembered)
+      }
       delivery.sender = sender
-      delivery.messageId = messageId
-      const ids = senders.get(sender)
-      if (ids === undefined) senders.set(sender, new Map([[messageId, delivery]]))
-      else ids.set(messageId, delivery)
+      delivery.key = remembered.keyOf(messageId)
+      remembered.set(delivery.key, delivery)
       byAge.push(delivery)
       forgetOldest(delivery.rememberedAt)
     },

@@ -28,6 +28,26 @@ describe("deliveries", () => {
     assert.isUndefined(deliveries.find("", "m1", 0))
   })
 
+  it("tells ids apart that mean the same number, or only look like one", () => {
+    const ids = ["m-1", "m-01", "m-1.0", "m-1e0", "m-+1", "m-", "m", "1", "01", "m-1 ", "M-1", "m-\u0661", "m-10"]
+    for (const first of ids) {
+      const deliveries = make()
+      const others = ids.filter((id) => id !== first)
+      for (const id of [first, ...others]) {
+        assert.isUndefined(deliveries.find("/alice", id, 0), `${id} behind ${first}`)
+        deliveries.remember("/alice", id, delivery(id))
+      }
+      for (const id of ids) assert.strictEqual(deliveries.find("/alice", id, 0)?.ackId, id)
+    }
+  })
+
+  it("tells long numbers apart that a number cannot", () => {
+    const deliveries = make()
+    const ids = ["m-9007199254740992", "m-9007199254740993", "m-999999999999999", "m-1000000000000000"]
+    for (const id of ids) deliveries.remember("/alice", id, delivery(id))
+    for (const id of ids) assert.strictEqual(deliveries.find("/alice", id, 0)?.ackId, id)
+  })
+
   it("forgets the oldest beyond the count", () => {
     const deliveries = make({ count: 2 })
     for (const n of [1, 2, 3]) deliveries.remember("/alice", `m${n}`, delivery(`uds-${n}`))
