@@ -5,7 +5,8 @@ import { enable } from "./compileCache.ts"
 import { read } from "./plainSend.ts"
 
 if (isSupportedNode(process.versions.node)) {
-  enable()
+  // Of the bundle alone: the sources are four hundred files, and change.
+  if (import.meta.url.endsWith(".js")) enable()
   if (read(process.argv.slice(2)) === undefined) await import("./main.ts")
   else await import("./plainMain.ts")
 } else {
