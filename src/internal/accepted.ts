@@ -116,6 +116,7 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
 
   pushLater(reply: string) {
     // What is dropped here is remembered: the sender gets it when it asks again over a connection that it reads.
+    if (this.#isEnding) return
     if (this.#outbox.isBlocked && this.#leavesTooMuch()) return this.#cutLate()
     this.#outbox.push(reply)
     this.#outbox.wake()
