@@ -22,6 +22,8 @@ export class Delivery {
   listener: Listener | undefined
   /** Written by `settle`, and by the memory when it forgets them. */
   outcomes = none
+  /** Nobody can ask for it again. */
+  isForgotten = false
   // Whose it is; written when it is remembered.
   sender = ""
   messageId = ""
@@ -61,6 +63,16 @@ export const make = (
     for (const outcome of delivery.outcomes) answerSize -= outcomeSize(outcome)
     delivery.outcomes = none
   }
+  const note = (delivery: Delivery, outcome: Outcome) => {
+    delivery.outcomes = [...delivery.outcomes, outcome]
+    if (outcomeSize(outcome) === 0) return
+    answered.push(delivery)
+    answerSize += outcomeSize(outcome)
+    for (let oldest = answered.peek(); answerSize > limits.maxInboxBytes; oldest = answered.peek()) {
+      if (oldest === undefined || oldest === delivery) break
+      forgetAnswers(oldest)
+    }
+  }
   const forgetOldest = (now: number) => {
     for (let oldest = byAge[head]; oldest !== undefined; oldest = byAge[head]) {
       if (byAge.length - head <= limits.maxRememberedMessages && now - oldest.rememberedAt < age) break
@@ -68,6 +80,7 @@ export const make = (
       const ids = senders.get(oldest.sender)
       ids?.delete(oldest.messageId)
       if (ids?.size === 0) senders.delete(oldest.sender)
+      oldest.isForgotten = true
       forgetAnswers(oldest)
     }
     if (head > 1_024 && head > byAge.length / 2) {
@@ -91,15 +104,7 @@ export const make = (
       forgetOldest(delivery.rememberedAt)
     },
     settle: (delivery, outcome) => {
-      delivery.outcomes = [...delivery.outcomes, outcome]
-      if (outcomeSize(outcome) > 0) {
-        answered.push(delivery)
-        answerSize += outcomeSize(outcome)
-        for (let oldest = answered.peek(); answerSize > limits.maxInboxBytes; oldest = answered.peek()) {
-          if (oldest === undefined || oldest === delivery) break
-          forgetAnswers(oldest)
-        }
-      }
+      if (!delivery.isForgotten) note(delivery, outcome)
       delivery.listener?.(outcome)
       return delivery.listener !== undefined
     }
