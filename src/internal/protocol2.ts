@@ -154,6 +154,12 @@ class Protocol2 implements Session {
     delivery.listener = listener
     this.#attached ??= new Map()
     this.#attached.set(delivery, listener)
+    // An application that takes its messages may never say what became of them.
+    const { maxInboxEntries, maxRememberedMessages } = this.#options.limits
+    if (this.#attached.size > Math.max(maxInboxEntries, maxRememberedMessages)) {
+      const [oldest] = this.#attached
+      if (oldest !== undefined) this.#detach(...oldest)
+    }
     for (const outcome of delivery.outcomes) listener(outcome)
   }
 
