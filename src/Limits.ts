@@ -41,7 +41,10 @@ export interface Values {
   readonly maxCapabilityBytes: number
   /** Bytes kept of an error text that a peer sent. Default 256. The rest is cut. */
   readonly maxRemoteErrorBytes: number
-  /** Message ids remembered, to answer a repeated message with its first ack. Default 10,000. The oldest go first. */
+  /**
+   * Message ids remembered, to answer a repeated message with its first ack; also, where `maxInboxEntries` are not more,
+   * messages of which one connection waits for a receipt or an answer. Default 10,000. The oldest go first.
+   */
   readonly maxRememberedMessages: number
   /** Messages sent to one peer and not answered yet. Default 1,024. Beyond it `send` waits. */
   readonly maxInFlightMessages: number

@@ -3,6 +3,7 @@ import { Clock, Duration, Effect, Fiber, Schedule } from "effect"
 import { TestClock } from "effect/testing"
 import { defaults, Limits } from "../src/Limits.ts"
 import { ack, error, type MemoryPeer, neverRead, ping, pong, serve, text } from "./utils/memoryPeer.ts"
+import { ack2, duplicate, request, serveProven2 } from "./utils/protocol2.ts"
 
 const withLimits = (overrides: Partial<typeof defaults>) => Effect.provideService(Limits, { ...defaults, ...overrides })
 
@@ -113,20 +114,25 @@ describe("Connection deadlines", () => {
   })
 
   describe("the wall clock", () => {
+    /** The test's clock, whose wall clock can be set. */
+    const makeJumping = Effect.map(Clock.Clock, (clock) => {
+      let ahead = 0
+      const jumping: Clock.Clock = {
+        ...clock,
+        currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + ahead,
+        currentTimeMillis: Effect.suspend(() => Effect.map(clock.currentTimeMillis, (now) => now + ahead))
+      }
+      return { jumping, jump: (millis: number) => void (ahead += millis) }
+    })
+
     it.effect.each([3_600_000, -3_600_000])(
       "moves no deadline when it jumps by %d ms",
-      (jump) =>
+      (millis) =>
         Effect.gen(function*() {
-          const clock = yield* Clock.Clock
-          let ahead = 0
-          const jumping: Clock.Clock = {
-            ...clock,
-            currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + ahead,
-            currentTimeMillis: Effect.suspend(() => Effect.map(clock.currentTimeMillis, (now) => now + ahead))
-          }
+          const { jump, jumping } = yield* makeJumping
           const { session } = yield* Effect.provideService(serve(), Clock.Clock, jumping)
           yield* TestClock.adjust("1 seconds")
-          ahead = jump
+          jump(millis)
           yield* TestClock.adjust("999 millis")
           assert.isTrue(isOpen(session))
           // The deadline itself, and a second for the last word.
@@ -134,6 +140,18 @@ describe("Connection deadlines", () => {
           yield* Fiber.join(session)
         })
     )
+
+    it.effect("makes no message forgotten when it jumps", () =>
+      Effect.gen(function*() {
+        const { jump, jumping } = yield* makeJumping
+        const { inbox, peer } = yield* Effect.provideService(serveProven2(), Clock.Clock, jumping)
+        yield* peer.write(request("a"))
+        assert.strictEqual(yield* peer.line, ack2(1, "a"))
+        jump(3_600_000)
+        yield* peer.write(request("a"))
+        assert.strictEqual(yield* peer.line, duplicate(1, "a", 3_600_000))
+        assert.strictEqual((yield* inbox.drain).length, 1)
+      }))
   })
 
   describe("idle", () => {

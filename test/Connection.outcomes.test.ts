@@ -310,6 +310,28 @@ describe("Connection, protocol 2", () => {
         assert.deepStrictEqual(yield* lines(peer, 2), [duplicate(1, "a"), answer("yes", "a")])
       }))
 
+    it.effect("are not waited for, the oldest first, beyond maxRememberedMessages", () =>
+      Effect.gen(function*() {
+        const { inbox, peer } = yield* serveProven2()
+        const entries: Array<Inbox.Entry> = []
+        for (const id of ["a", "b", "c"]) {
+          yield* peer.write(query(id))
+          yield* peer.line
+          entries.push(yield* inbox.take)
+        }
+        assert.deepStrictEqual(yield* Effect.forEach(entries, (entry) => entry.reply("yes")), [false, true, true])
+        assert.deepStrictEqual(yield* lines(peer, 2), [answer("yes", "b"), answer("yes", "c")])
+      }).pipe(withLimits({ maxRememberedMessages: 2, maxInboxEntries: 1 })))
+
+    it.effect("are waited for while their queries are in the inbox", () =>
+      Effect.gen(function*() {
+        const { inbox, peer } = yield* serveProven2()
+        yield* peer.write(query("a") + query("b"))
+        yield* lines(peer, 2)
+        const entries = yield* inbox.drain
+        assert.deepStrictEqual(yield* Effect.forEach(entries, (entry) => entry.reply("yes")), [true, true])
+      }).pipe(withLimits({ maxRememberedMessages: 1, maxInboxEntries: 2 })))
+
     it.effect("are never frames that the protocol has no room for", () =>
       Effect.gen(function*() {
         const served = yield* serveProven2()

@@ -78,7 +78,7 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
   #frames: Array<Framing.Frame | undefined> = []
   #at = 0
   #problem: Framing.FramingError | undefined
-  #now: Moment = { millis: 0, iso: "" }
+  #now: Moment = { monotonicMillis: 0, millis: 0, iso: "" }
 
   constructor(endpoint: Endpoint, wire: Wire, place: Place) {
     this.#endpoint = endpoint
@@ -116,6 +116,7 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
 
   pushLater(reply: string) {
     // What is dropped here is remembered: the sender gets it when it asks again over a connection that it reads.
+    if (this.#isEnding) return
     if (this.#outbox.isBlocked && this.#leavesTooMuch()) return this.#cutLate()
     this.#outbox.push(reply)
     this.#outbox.wake()
@@ -168,8 +169,7 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
     if (this.#session === undefined) this.#place.mark("heard")
     const { clock, isoAt } = this.#endpoint
     const millis = clock.currentTimeMillisUnsafe()
-    this.#now = { millis, iso: isoAt(millis) }
-    this.#watch.active()
+    this.#now = { monotonicMillis: this.#watch.active(), millis, iso: isoAt(millis) }
     this.#unheard = chunks
     return this.#judge()
   }

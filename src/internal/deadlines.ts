@@ -53,9 +53,9 @@ export class Watch {
   authenticated() {
     this.#isAuthenticated = true
   }
-  /** Bytes have arrived. */
-  active() {
-    this.#activeAt = this.#group.now()
+  /** Bytes have arrived. Answers when: in milliseconds of the monotonic clock. */
+  active(): number {
+    return this.#activeAt = this.#group.now()
   }
   /** The ordinal of the frame that has begun and not ended, if one has. */
   frameBegun(ordinal: number | undefined) {

@@ -23,6 +23,8 @@ export class Delivery {
   listener: Listener | undefined
   /** Written by `settle`, and by the memory when it forgets them. */
   outcomes = none
+  /** Nobody can ask for it again. */
+  isForgotten = false
   // Where it is found; written when it is remembered.
   sender = ""
   key: Key = 0
@@ -92,11 +94,22 @@ export const make = (
     for (const outcome of delivery.outcomes) answerSize -= outcomeSize(outcome)
     delivery.outcomes = none
   }
+  const note = (delivery: Delivery, outcome: Outcome) => {
+    delivery.outcomes = [...delivery.outcomes, outcome]
+    if (outcomeSize(outcome) === 0) return
+    answered.push(delivery)
+    answerSize += outcomeSize(outcome)
+    for (let oldest = answered.peek(); answerSize > limits.maxInboxBytes; oldest = answered.peek()) {
+      if (oldest === undefined || oldest === delivery) break
+      forgetAnswers(oldest)
+    }
+  }
   const forgetOldest = (now: number) => {
     for (let oldest = byAge[head]; oldest !== undefined; oldest = byAge[head]) {
       if (byAge.length - head <= limits.maxRememberedMessages && now - oldest.rememberedAt < age) break
       byAge[head++] = undefined
       if (senders.get(oldest.sender)?.delete(oldest.key) === true) senders.delete(oldest.sender)
+      oldest.isForgotten = true
       forgetAnswers(oldest)
     }
     if (head > 1_024 && head > byAge.length / 2) {
@@ -124,15 +137,7 @@ export const make = (
       forgetOldest(delivery.rememberedAt)
     },
     settle: (delivery, outcome) => {
-      delivery.outcomes = [...delivery.outcomes, outcome]
-      if (outcomeSize(outcome) > 0) {
-        answered.push(delivery)
-        answerSize += outcomeSize(outcome)
-        for (let oldest = answered.peek(); answerSize > limits.maxInboxBytes; oldest = answered.peek()) {
-          if (oldest === undefined || oldest === delivery) break
-          forgetAnswers(oldest)
-        }
-      }
+      if (!delivery.isForgotten) note(delivery, outcome)
       delivery.listener?.(outcome)
       return delivery.listener !== undefined
     }

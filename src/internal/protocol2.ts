@@ -109,7 +109,7 @@ class Protocol2 implements Session {
     }
     const { deliveries, inbox } = this.#options
     const key = sender.address ?? ""
-    const known = deliveries.find(key, messageId, now.millis)
+    const known = deliveries.find(key, messageId, now.monotonicMillis)
     if (known !== undefined) {
       this.#link.meter.duplicate()
       this.#link.push(Message.replies2.ack(known.ackId, messageId, true, now.iso))
@@ -118,7 +118,7 @@ class Protocol2 implements Session {
     }
     // The entry's outcome goes by way of the delivery, which may outlive this connection. A handler that waits for an
     // entry may run, and end, before `offerUnsafe` returns.
-    const delivery = new Delivery(now.millis)
+    const delivery = new Delivery(now.monotonicMillis)
     const traceparent = message.meta?.["traceparent"]
     const stored = inbox.offerUnsafe({
       message: Message.withoutEnvelope(message),
@@ -154,6 +154,12 @@ class Protocol2 implements Session {
     delivery.listener = listener
     this.#attached ??= new Map()
     this.#attached.set(delivery, listener)
+    // An application that takes its messages may never say what became of them.
+    const { maxInboxEntries, maxRememberedMessages } = this.#options.limits
+    if (this.#attached.size > Math.max(maxInboxEntries, maxRememberedMessages)) {
+      const [oldest] = this.#attached
+      if (oldest !== undefined) this.#detach(...oldest)
+    }
     for (const outcome of delivery.outcomes) listener(outcome)
   }
 

@@ -13,6 +13,8 @@ export class Refused extends Data.TaggedError("Refused")<{
 
 /** The time at which a batch of frames is judged. */
 export interface Moment {
+  /** For ages, which setting the wall clock changes not. */
+  readonly monotonicMillis: number
   readonly millis: number
   readonly iso: string
 }

@@ -127,4 +127,16 @@ describe("deliveries", () => {
     deliveries.settle(third, replied("12345"))
     assert.deepStrictEqual([second.outcomes.length, third.outcomes.length], [1, 1])
   })
+
+  it("tells who listens for a message that is forgotten, and keeps nothing of it", () => {
+    const deliveries = make({ count: 1, bytes: 10 })
+    const heard: Array<Outcome> = []
+    const forgotten = delivery("uds-1")
+    forgotten.listener = (outcome) => heard.push(outcome)
+    for (const stored of [forgotten, delivery("uds-2")]) deliveries.remember("/alice", stored.ackId, stored)
+    assert.isTrue(deliveries.settle(forgotten, replied("12345")))
+    assert.isTrue(deliveries.settle(forgotten, handled))
+    assert.deepStrictEqual(heard, [replied("12345"), handled])
+    assert.deepStrictEqual(forgotten.outcomes, [])
+  })
 })
