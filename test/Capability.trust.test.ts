@@ -220,7 +220,8 @@ describe("Capability", () => {
                 }),
                 () => Effect.sync(() => open--)
               ),
-              real.openUntrusted(file)
+              // A system that takes its time.
+              Effect.andThen(Effect.yieldNow, real.openUntrusted(file))
             )
         })
         assert.deepStrictEqual((yield* capability.list).map(({ socketPath }) => socketPath), [...paths].sort())
