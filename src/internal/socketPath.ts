@@ -154,7 +154,10 @@ export const make = Effect.fnUntraced(function*(
   const unlinkOwn = (socketPath: string, own: FileSystem.File.Info) =>
     insist(Effect.gen(function*() {
       const now = yield* files.inspect(socketPath)
-      if (Option.isSome(now) && sameInode(now.value, own)) yield* fs.remove(socketPath)
+      // A look that fails may say that nothing is there, so it is looked again.
+      if (Option.isNone(now) || !sameInode(now.value, own)) return false
+      yield* fs.remove(socketPath)
+      return true
     }))
 
   const take: SocketPaths["take"] = Effect.fnUntraced(function*(
