@@ -174,9 +174,9 @@ export const make: (
   const clock = yield* Clock.Clock
   const meter = yield* metrics.make
   const fork = yield* FiberSet.makeRuntime<never, void, never>()
-  const ids = messageIds.make()
-  // Written here only. A peer is there while it has something outstanding or a connection.
-  const known = new Map<string, peers.Peer>()
+  // Written here only. A peer is there while it has something outstanding or a connection. Each is told ids of its own:
+  // who could foresee those that another is told could send them there before, and the requests would count as repeated.
+  const known = new Map<string, { readonly peer: peers.Peer; readonly ids: messageIds.MessageIds }>()
   let asked = 0
   let closed = false
 
@@ -195,11 +195,11 @@ export const make: (
     return encode(message, envelopeOf(messageId, options))
   }
 
-  const connect = Effect.fnUntraced(function*(socketPath: string) {
+  const connect = Effect.fnUntraced(function*(socketPath: string, { ordinalOf }: messageIds.MessageIds) {
     const { protocol, token } = yield* Effect.mapError(capability.lookup(socketPath), fromCapability(socketPath))
     if (protocol >= Message.protocol2) {
       const socket = yield* Effect.mapError(transport.dial(socketPath), fromDial(socketPath))
-      return yield* peerLink2.make(socket, { socketPath, token }, own, limits, ids.ordinalOf)
+      return yield* peerLink2.make(socket, { socketPath, token }, own, limits, ordinalOf)
     }
     yield* Effect.mapError(transport.verify(socketPath), fromDial(socketPath))
     const socket = yield* Effect.mapError(transport.dial(socketPath), fromDial(socketPath))
@@ -213,30 +213,30 @@ export const make: (
       orElse: () => Effect.fail(fail(new ConnectionLost({ socketPath, mayBeStored: false })))
     }))
 
-  const makePeer = (socketPath: string): peers.Peer => {
+  const makePeer = (socketPath: string, ids: messageIds.MessageIds): peers.Peer => {
     const peer = peers.make({
       socketPath,
       limits,
       clock,
-      connect: connect(socketPath),
+      connect: connect(socketPath, ids),
       fork,
       onRetry: meter.retried,
       onEnd: () => known.delete(socketPath)
     })
-    known.set(socketPath, peer)
+    known.set(socketPath, { peer, ids })
     return peer
   }
 
   const expiry = expiries.make(
     clock,
     fork,
-    (now) => Math.min(Infinity, ...Array.from(known.values(), (peer) => peer.expire(now)))
+    (now) => Math.min(Infinity, ...Array.from(known.values(), ({ peer }) => peer.expire(now)))
   )
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       closed = true
       // What a caller asks of them meanwhile is refused above, so the map does not grow.
-      for (const peer of known.values()) peer.close()
+      for (const { peer } of known.values()) peer.close()
     })
   )
 
@@ -244,14 +244,15 @@ export const make: (
     request: <A>(socketPath: string, message: Message.Message, options: RequestOptions, pick: (answer: Answer) => A) =>
       Effect.callback<A, MessagingError>((resume) => {
         if (closed) return resume(Effect.fail(fail(new ConnectionLost({ socketPath, mayBeStored: false }))))
+        const found = known.get(socketPath)
+        const ids = found?.ids ?? messageIds.make()
         const ordinal = ++asked
         const messageId = ids.of(ordinal)
         const frame = frameOf(message, messageId, options)
         if (Result.isFailure(frame)) return resume(Effect.fail(toSending(frame.failure)))
         const startedAt = expiries.monotonicMillis(clock)
         const deadline = startedAt + Duration.toMillis(options.timeout)
-        const found = known.get(socketPath)
-        const peer = found ?? makePeer(socketPath)
+        const peer = found?.peer ?? makePeer(socketPath, ids)
         const request = new OwnRequest(ordinal, messageId, message, frame.success, options, deadline, pick, (exit) => {
           meter.answered(startedAt)
           resume(exit)

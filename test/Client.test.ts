@@ -5,9 +5,12 @@ import * as fs from "node:fs"
 import * as net from "node:net"
 import * as path from "node:path"
 import type { HostFacts } from "../src/Host.ts"
+import { Interposer } from "../src/internal/interposer.ts"
 import * as Layers from "../src/Layers.ts"
 import * as Message from "../src/Message.ts"
 import { Messaging } from "../src/Messaging.ts"
+import { noting } from "./utils/carrying.ts"
+import { endpointsOf } from "./utils/endpoints.ts"
 import { withTempHost } from "./utils/tempHost.ts"
 
 const token = "0123456789abcdef".repeat(4)
@@ -63,5 +66,48 @@ describe("a token of protocol 1", () => {
         assert.include(error.message, "writable by others")
         assert.deepStrictEqual(heard, [])
       }).pipe(Effect.provide(Layers.layerClient()))
+    ))
+})
+
+describe("the ids of requests", () => {
+  /** The ids that each path was told, in order, by the endpoints of the test. */
+  const withIds = <A, E, R>(
+    test: (idsTold: (socketPath: string) => ReadonlyArray<string>) => Effect.Effect<A, E, R>
+  ) => {
+    const told = new Map<string, Array<string>>()
+    return Effect.updateService(
+      test((socketPath) => {
+        const text = told.get(socketPath)?.join("") ?? ""
+        return [...text.matchAll(/"messageId":"([^"]+)"/g)].map(([, id = ""]) => id)
+      }),
+      Interposer,
+      (interposer) => ({
+        ...interposer,
+        transport: (real) => ({
+          ...real,
+          dial: (socketPath) =>
+            Effect.map(real.dial(socketPath), (socket) => {
+              const { noted, writes } = noting(socket)
+              told.set(socketPath, writes)
+              return noted
+            })
+        })
+      })
+    )
+  }
+
+  it.effect("tell a peer nothing of those that another is told", () =>
+    withIds((idsTold) =>
+      Effect.gen(function*() {
+        const make = endpointsOf(Layers.layerMemory)
+        const [alice, bob, carol] = [yield* make(), yield* make(), yield* make()]
+        for (const { socketPath } of [bob, carol, bob]) yield* alice.messaging.send(socketPath, Message.text("a"))
+        const [first = "", second = ""] = idsTold(bob.socketPath)
+        const stem = first.slice(0, first.lastIndexOf("-"))
+        assert.match(stem, /^[0-9a-f]{24}$/)
+        assert.isTrue(second.startsWith(stem))
+        const [other = ""] = idsTold(carol.socketPath)
+        assert.isFalse(other.startsWith(stem))
+      }).pipe(Effect.provide(Layers.memoryNetwork))
     ))
 })

@@ -1,4 +1,4 @@
-/** What a client calls its requests: a random part that no other client has, and the number of the request. */
+/** What a client calls its requests to one peer: a random part that nobody else knows, and the number of the request. */
 import * as crypto from "node:crypto"
 
 export interface MessageIds {
