@@ -44,10 +44,16 @@ export const modules: Record<string, { readonly source: string; readonly tests: 
     ]
   },
   Connection: { source: "src/Connection.ts", tests: [...connection, "test/observability.test.ts"] },
-  accepted: { source: "src/internal/accepted.ts", tests: [...connection, "test/internal/peerPool.test.ts"] },
+  accepted: {
+    source: "src/internal/accepted.ts",
+    tests: ["test/internal/accepted.test.ts", ...connection, "test/internal/peerPool.test.ts"]
+  },
   protocol1: { source: "src/internal/protocol1.ts", tests: connection },
   protocol2: { source: "src/internal/protocol2.ts", tests: connection },
-  deadlines: { source: "src/internal/deadlines.ts", tests: ["test/Connection.deadlines.test.ts", ...connection] },
+  deadlines: {
+    source: "src/internal/deadlines.ts",
+    tests: ["test/internal/deadlines.test.ts", "test/Connection.deadlines.test.ts", ...connection]
+  },
   outbox: { source: "src/internal/outbox.ts", tests: ["test/internal/outbox.test.ts", ...connection] },
   wire: { source: "src/internal/wire.ts", tests: ["test/internal/wire.test.ts", ...connection] },
   peerPool: { source: "src/internal/peerPool.ts", tests: ["test/internal/peerPool.test.ts"] },

@@ -1,0 +1,234 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Fiber, Metric, Queue } from "effect"
+import { Socket } from "effect/socket"
+import { TestClock } from "effect/testing"
+import { Buffer } from "node:buffer"
+import * as wires from "../../src/internal/wire.ts"
+import { defaults, Limits } from "../../src/Limits.ts"
+import { ack, error, makeEndpoint, ping, pong, serve, text } from "../utils/memoryPeer.ts"
+import { answer, query, request, shake } from "../utils/protocol2.ts"
+
+const withLimits = (overrides: Partial<typeof defaults>) => Effect.provideService(Limits, { ...defaults, ...overrides })
+
+const gone = new Socket.SocketError({ reason: new Socket.SocketCloseError({ code: 1006 }) })
+
+/**
+ * A wire whose peer is the test: what arrives, chunk by chunk; whether the system takes what is written; and when the
+ * connection is gone, which does not follow from its being destroyed.
+ */
+const makeWire = Effect.gen(function*() {
+  const arriving = yield* Queue.unbounded<wires.Chunks, Socket.SocketError>()
+  const lines = yield* Queue.unbounded<string>()
+  const writes: Array<string> = []
+  let isTaking = true
+  let destroyed = 0
+  const note = (text: string) => {
+    writes.push(text)
+    for (const line of text.split("\n").slice(0, -1)) Queue.offerUnsafe(lines, line)
+  }
+  const wire = wires.make({
+    pull: Queue.take(arriving),
+    write: (chunk) => {
+      note(String(chunk))
+      return isTaking ? undefined : Effect.never
+    },
+    end: (chunk) => Effect.sync(() => note(chunk)),
+    destroy: () => destroyed++
+  })
+  const arrive = (...chunks: ReadonlyArray<string>) =>
+    Effect.asVoid(Queue.offer(arriving, chunks.map((chunk) => Buffer.from(chunk))))
+  return {
+    through: (socket: Socket.Socket): Socket.Socket => ({ ...socket, ...wire }),
+    writes,
+    arrive,
+    peer: { write: (data: string | Uint8Array) => arrive(String(data)), line: Queue.take(lines) },
+    stopTaking: () => void (isTaking = false),
+    destroyed: () => destroyed,
+    goAway: Effect.asVoid(Queue.fail(arriving, gone))
+  }
+})
+
+const turns = Effect.repeat(Effect.yieldNow, { times: 20 })
+
+const serveWire = Effect.gen(function*() {
+  const wire = yield* makeWire
+  return { ...wire, ...yield* serve({ through: wire.through }), peer: wire.peer }
+})
+
+/** A connection of protocol 2 whose peer has proved itself, and waits for `count` answers. */
+const waiting = Effect.fnUntraced(
+  function*({ connect, inbox }: Effect.Success<ReturnType<typeof makeEndpoint>>, count: number, from: string) {
+    const wire = yield* makeWire
+    const { session } = yield* connect({ through: wire.through })
+    yield* shake(wire.peer, { from })
+    const ids = Array.from({ length: count }, (_, n) => String(n))
+    yield* wire.arrive(ids.map((id) => query(id)).join(""))
+    for (const _ of ids) yield* wire.peer.line
+    const entries = yield* inbox.drain
+    const said = wire.writes.length
+    return {
+      ...wire,
+      session,
+      /** What was written since the acks. */
+      told: () => wire.writes.slice(said).join(""),
+      /** Has the next answer told. */
+      tell: Effect.suspend(() => Effect.andThen(entries.shift()?.reply("x") ?? Effect.die("no entry left"), turns))
+    }
+  }
+)
+
+describe("accepted", () => {
+  describe("what arrives", () => {
+    it.effect("is judged in order, all the chunks of it, long and short", () =>
+      Effect.gen(function*() {
+        const { arrive, inbox, peer } = yield* serveWire
+        const long = Array.from({ length: 200 }, (_, n) => text(`${n}`.padStart(100))).join("")
+        assert.isAbove(long.length, 2 * 16_384)
+        yield* arrive(long, text("200"), "\n", text("201"))
+        for (let n = 1; n <= 202; n++) assert.strictEqual(yield* peer.line, ack(n))
+        const stored = yield* inbox.drain
+        assert.deepStrictEqual(stored.map(({ message }) => Number(message.data)), stored.map((_, n) => n))
+      }))
+
+    it.effect("is answered at once while the system takes the answers, however many", () =>
+      Effect.gen(function*() {
+        const { arrive, writes } = yield* serveWire
+        yield* arrive(ping.repeat(100))
+        yield* turns
+        assert.strictEqual(writes.join(""), `${pong()}\n`.repeat(100))
+      }).pipe(withLimits({ maxUnreadBytes: 500 })))
+
+    it.effect("is answered in one write for as many as may be left unread", () =>
+      Effect.gen(function*() {
+        const { arrive, writes } = yield* serveWire
+        yield* arrive(ping.repeat(7))
+        yield* turns
+        assert.deepStrictEqual(writes, [3, 3, 1].map((count) => `${pong()}\n`.repeat(count)))
+      }).pipe(withLimits({ maxUnreadBytes: 3 * (pong().length + 1) })))
+
+    it.effect("is not judged after the last word that a deadline brings", () =>
+      Effect.gen(function*() {
+        const { arrive, inbox, writes } = yield* serveWire
+        yield* TestClock.adjust("2 seconds")
+        yield* arrive(text("a"))
+        yield* turns
+        assert.deepStrictEqual(writes, [`${error("authentication timeout", 2000)}\n`])
+        assert.strictEqual((yield* inbox.size).entries, 0)
+      }))
+
+    it.effect("is not judged once the connection is cut, though the system still gives it", () =>
+      Effect.gen(function*() {
+        const endpoint = yield* makeEndpoint()
+        const peer = yield* waiting(endpoint, 1, "/run/a.sock")
+        peer.stopTaking()
+        yield* peer.tell
+        yield* TestClock.adjust("5 seconds")
+        yield* peer.arrive(request("b"))
+        yield* turns
+        assert.strictEqual((yield* endpoint.inbox.size).entries, 0)
+      }))
+  })
+
+  describe("the connection", () => {
+    it.effect("is destroyed when there is no room for the peer", () =>
+      Effect.gen(function*() {
+        const wire = yield* makeWire
+        const { session } = yield* serve({ through: wire.through, admit: () => false })
+        yield* wire.arrive(ping)
+        yield* Fiber.join(session)
+        assert.deepStrictEqual([wire.destroyed(), wire.writes], [1, []])
+      }))
+
+    it.effect("is destroyed once when the peer does not read, however long it takes to be gone", () =>
+      Effect.gen(function*() {
+        const endpoint = yield* makeEndpoint()
+        const peer = yield* waiting(endpoint, 1, "/run/a.sock")
+        peer.stopTaking()
+        yield* peer.tell
+        yield* TestClock.adjust("4 seconds")
+        // Another connection has deadlines to look at.
+        yield* endpoint.connect()
+        yield* TestClock.adjust("999 millis")
+        assert.strictEqual(peer.destroyed(), 0)
+        yield* TestClock.adjust("1 millis")
+        assert.strictEqual(peer.destroyed(), 1)
+        yield* TestClock.adjust("1 hour")
+        assert.strictEqual(peer.destroyed(), 1)
+      }))
+
+    it.effect("is destroyed at the close deadline after its last word, which is said once", () =>
+      Effect.gen(function*() {
+        const { destroyed, writes } = yield* serveWire
+        yield* TestClock.adjust("2999 millis")
+        assert.strictEqual(destroyed(), 0)
+        yield* TestClock.adjust("1 millis")
+        assert.deepStrictEqual([destroyed(), writes], [1, [`${error("authentication timeout", 2000)}\n`]])
+      }))
+
+    it.effect("has no deadline any more once the peer is gone", () =>
+      Effect.gen(function*() {
+        const wire = yield* serveWire
+        yield* wire.goAway
+        yield* Fiber.join(wire.session)
+        yield* TestClock.adjust("1 hour")
+        assert.deepStrictEqual([wire.writes, wire.destroyed()], [[], 0])
+      }))
+
+    it.effect("is not told of what comes of its messages once the peer is gone", () =>
+      Effect.gen(function*() {
+        const peer = yield* waiting(yield* makeEndpoint(), 1, "/run/a.sock")
+        yield* peer.goAway
+        yield* Fiber.join(peer.session)
+        yield* peer.tell
+        assert.strictEqual(peer.told(), "")
+      }))
+  })
+
+  describe("what a peer leaves unread", () => {
+    const size = `${answer("x", "0")}\n`.length
+
+    /** Tells one answer that the peer does not take, and then another. */
+    const tellTwo = Effect.gen(function*() {
+      const peer = yield* waiting(yield* makeEndpoint(), 2, "/run/a.sock")
+      peer.stopTaking()
+      yield* peer.tell
+      assert.strictEqual(peer.told().length, size)
+      yield* peer.tell
+      return peer.destroyed()
+    })
+
+    it.effect.each([
+      { name: "has reached its limit", limits: { maxUnreadBytes: size }, cuts: 1 },
+      { name: "is below its limit", limits: { maxUnreadBytes: size + 1 }, cuts: 0 },
+      { name: "has reached that of all, of which it may have all", limits: { maxTotalUnreadBytes: size }, cuts: 1 },
+      { name: "is below that of all", limits: { maxTotalUnreadBytes: size + 1 }, cuts: 0 }
+    ])(
+      "costs it the connection $cuts times when it $name and more is to be told",
+      ({ cuts, limits }) =>
+        Effect.gen(function*() {
+          assert.strictEqual(yield* tellTwo, cuts)
+        }).pipe(withLimits({ maxPeers: 1, ...limits }))
+    )
+
+    it.effect("counts no more for others once it is gone", () =>
+      Effect.gen(function*() {
+        const endpoint = yield* makeEndpoint()
+        const first = yield* waiting(endpoint, 3, "/run/a.sock")
+        const other = yield* waiting(endpoint, 2, "/run/b.sock")
+        first.stopTaking()
+        for (let n = 0; n < 3; n++) yield* first.tell
+        yield* first.goAway
+        yield* Fiber.join(first.session)
+        other.stopTaking()
+        for (let n = 0; n < 2; n++) yield* other.tell
+        assert.deepStrictEqual([first.destroyed(), other.destroyed()], [0, 0])
+      }).pipe(withLimits({ maxTotalUnreadBytes: 4 * size, maxPeers: 1_000 })))
+
+    it.effect("ends the connection as one that took too long", () =>
+      Effect.gen(function*() {
+        yield* tellTwo
+        const refused = (yield* Metric.snapshot).find(({ id }) => id === "effect_messaging_refused")
+        assert.deepStrictEqual(refused?.attributes, { reason: "timeout" })
+      }).pipe(withLimits({ maxUnreadBytes: 1 }), Effect.provideService(Metric.MetricRegistry, new Map())))
+  })
+})
