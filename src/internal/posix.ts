@@ -5,7 +5,8 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import * as fs from "node:fs"
+import { constants } from "node:fs"
+import * as fs from "node:fs/promises"
 import { errnoOf, FileFailed } from "./privateFiles.ts"
 
 export interface FileFacts {
@@ -35,17 +36,13 @@ export interface PosixOperations {
   readonly removeEmptyDirectory: (path: string) => Effect.Effect<void, FileFailed>
 }
 
-/**
- * There and then: these calls never wait for another process, and the four that read a small file cost 18 µs of CPU, by
- * way of Node's threads 130.
- */
-const attempt = <A>(operation: string, path: string, run: () => A) =>
-  Effect.try({
+const attempt = <A>(operation: string, path: string, run: () => Promise<A>) =>
+  Effect.tryPromise({
     try: run,
     catch: (error) => new FileFailed({ operation, path, code: errnoOf(error) })
   })
 
-const { O_NOFOLLOW = 0, O_NONBLOCK = 0, O_RDONLY } = fs.constants
+const readOnly = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0)
 
 /** The operations of `node:fs`. Needs no layer; a test replaces them to make them fail. */
 export class Posix extends Context.Reference<PosixOperations>("effect-messaging/Posix", {
@@ -53,22 +50,22 @@ export class Posix extends Context.Reference<PosixOperations>("effect-messaging/
     openUntrusted: (path) =>
       Effect.map(
         Effect.acquireRelease(
-          attempt("open", path, () => fs.openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)),
-          (file) => Effect.ignore(attempt("close", path, () => fs.closeSync(file)))
+          attempt("open", path, () => fs.open(path, readOnly)),
+          (file) => Effect.ignore(attempt("close", path, () => file.close()))
         ),
         (file) => ({
           inspect: Effect.map(
-            attempt("inspect", path, () => fs.fstatSync(file)),
+            attempt("inspect", path, () => file.stat()),
             (stat) => ({ isRegular: stat.isFile(), uid: stat.uid, mode: stat.mode })
           ),
-          read: (maxBytes: number) =>
-            attempt("read", path, () => {
-              const buffer = new Uint8Array(maxBytes)
-              return buffer.subarray(0, fs.readSync(file, buffer, 0, maxBytes, 0))
-            })
+          read: Effect.fnUntraced(function*(maxBytes: number) {
+            const buffer = new Uint8Array(maxBytes)
+            const { bytesRead } = yield* attempt("read", path, () => file.read(buffer, 0, maxBytes, 0))
+            return buffer.subarray(0, bytesRead)
+          })
         })
       ),
-    removeEmptyDirectory: (path) => attempt("remove", path, () => fs.rmdirSync(path))
+    removeEmptyDirectory: (path) => attempt("remove", path, () => fs.rmdir(path))
   })
 }) {}
 
