@@ -18,8 +18,8 @@ export type Outcome =
   | { readonly kind: "hung"; readonly test: string }
 
 /**
- * The most milliseconds between two events: of work, which a busy machine does not change, and of any kind, for a test
- * that waits idly.
+ * The most milliseconds between two events: of work, which a busy machine does not change, and of waiting, for a test
+ * that waits idly. While it waits for a processor it waits for neither.
  */
 export interface Limit {
   readonly cpu: number
@@ -44,6 +44,15 @@ const cpuOf = (pid: number | undefined): number => {
   try {
     const fields = fs.readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /, "").split(" ")
     return 10 * (Number(fields[11]) + Number(fields[12]))
+  } catch {
+    return 0
+  }
+}
+
+/** Milliseconds that a process has waited for a processor, where the system tells. */
+const queuedOf = (pid: number | undefined): number => {
+  try {
+    return Number(fs.readFileSync(`/proc/${pid}/schedstat`, "utf8").split(" ")[1]) / 1e6
   } catch {
     return 0
   }
@@ -97,9 +106,11 @@ export const makeSandbox = (): Sandbox => {
     let allowed = limit(undefined)
     let since = performance.now()
     let used = 0
+    let queued = 0
     const timer = setInterval(() => {
-      const cpu = cpuOf(child.pid)
-      if (cpu - used > allowed.cpu || performance.now() - since > allowed.wall) hung()
+      const cpu = cpuOf(child.pid) - used
+      const idle = performance.now() - since - (queuedOf(child.pid) - queued)
+      if (cpu > allowed.cpu || idle > allowed.wall) hung()
     }, 100)
     for await (const line of createInterface({ input: child.stdio[3] as Readable })) {
       const event = JSON.parse(line) as Event
@@ -107,6 +118,7 @@ export const makeSandbox = (): Sandbox => {
       allowed = limit(event)
       since = performance.now()
       used = cpuOf(child.pid)
+      queued = queuedOf(child.pid)
       if (event.event === "done") {
         outcome = { kind: "passed" }
         break

@@ -78,8 +78,10 @@ class Occupied implements Place {
 
   admit() {
     const { limits, meter, proven } = this.#pool
+    const stage = this.#stage
+    if (stage === "proven") return true
     if (proven >= limits.maxPeers) return false
-    if (this.#stage !== "proven") this.#pool[this.#stage].delete(this.#fiber)
+    this.#pool[stage].delete(this.#fiber)
     this.#stage = "proven"
     this.#pool.proven++
     meter?.connected("unauthenticated", -1)

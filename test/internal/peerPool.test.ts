@@ -1,8 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Redacted } from "effect"
+import { Deferred, Effect, Fiber, Metric, Redacted } from "effect"
 import * as Capability from "../../src/Capability.ts"
 import * as Connection from "../../src/Connection.ts"
 import * as Inbox from "../../src/Inbox.ts"
+import * as metrics from "../../src/internal/metrics.ts"
 import * as peerPool from "../../src/internal/peerPool.ts"
 import { defaults } from "../../src/Limits.ts"
 import { connectMemory, socketPath, text, token } from "../utils/memoryPeer.ts"
@@ -21,7 +22,7 @@ const enter = Effect.fnUntraced(function*(pool: peerPool.PeerPool) {
   return {
     fiber,
     wasRun: place !== undefined,
-    prove: () => place?.admit() ?? false,
+    prove: () => place?.admit(),
     mark: (progress: peerPool.Progress) => place?.mark(progress),
     end: Effect.andThen(Deferred.succeed(told, undefined), Fiber.await(fiber)),
     fail: Effect.andThen(Deferred.die(told, "a fault"), Fiber.await(fiber)),
@@ -60,6 +61,19 @@ describe("peerPool", () => {
         const slow = yield* enter(pool)
         yield* enterProven(pool)
         assert.isFalse(slow.prove())
+      }))
+
+    it.effect("counts one once, however often it proves itself", () =>
+      Effect.gen(function*() {
+        const pool = peerPool.make({ maxPeers: 2, maxUnauthenticatedPeers: 2 })
+        const first = yield* enter(pool)
+        assert.deepStrictEqual([first.prove(), first.prove(), first.prove()], [true, true, true])
+        yield* first.end
+        assert.deepStrictEqual([yield* enterProven(pool), yield* enterProven(pool)].map(({ admitted }) => admitted), [
+          true,
+          true
+        ])
+        assert.isFalse((yield* enter(pool)).wasRun)
       }))
 
     it.effect.each(["end", "fail", "interrupt"] as const)(
@@ -184,6 +198,30 @@ describe("peerPool", () => {
           assert.isTrue(isConnected(first))
         })
     )
+  })
+
+  describe("the gauge of connections", () => {
+    it.effect("follows each connection from its beginning over its proof to its end", () =>
+      Effect.gen(function*() {
+        const meter = yield* metrics.make
+        const pool = peerPool.make({ maxPeers: 2, maxUnauthenticatedPeers: 3 }, meter)
+        const counts = Effect.map(Metric.snapshot, (all) => {
+          const count = (state: string) =>
+            all.find(({ attributes, id }) => id === "effect_messaging_connections" && attributes?.["state"] === state)
+          return [count("unauthenticated"), count("authenticated")].map((metric) =>
+            metric === undefined ? 0 : (metric.state as { readonly value: number }).value
+          )
+        })
+        const peers = [yield* enter(pool), yield* enter(pool), yield* enter(pool)]
+        assert.deepStrictEqual(yield* counts, [3, 0])
+        peers[0]?.prove()
+        assert.deepStrictEqual(yield* counts, [2, 1])
+        peers[1]?.mark("heard")
+        yield* peers[1]?.end ?? Effect.void
+        assert.deepStrictEqual(yield* counts, [1, 1])
+        yield* peers[0]?.end ?? Effect.void
+        assert.deepStrictEqual(yield* counts, [1, 0])
+      }).pipe(Effect.provideService(Metric.MetricRegistry, new Map())))
   })
 
   describe("a crowd that never proves itself", () => {
