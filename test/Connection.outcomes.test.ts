@@ -13,6 +13,8 @@ import {
   full,
   handled,
   noAnswer,
+  ping2,
+  pong2,
   query,
   request,
   serveProven2,
@@ -331,6 +333,36 @@ describe("Connection, protocol 2", () => {
         const entries = yield* inbox.drain
         assert.deepStrictEqual(yield* Effect.forEach(entries, (entry) => entry.reply("yes")), [true, true])
       }).pipe(withLimits({ maxRememberedMessages: 1, maxInboxEntries: 2 })))
+
+    it.effect("may fill a frame, and are none when they are longer", () =>
+      Effect.gen(function*() {
+        const served = yield* serveProven2()
+        const most = 65_536 - answer("", "a").length
+        yield* handling(served, ({ message }) => Effect.succeed("x".repeat(Number(message.data))))
+        yield* served.peer.write(query("a").replace(`"data":"a"`, `"data":"${most}"`))
+        assert.deepStrictEqual(yield* lines(served.peer, 2), [ack2(1, "a"), answer("x".repeat(most), "a")])
+        yield* served.peer.write(query("b").replace(`"data":"b"`, `"data":"${most + 1}"`))
+        assert.deepStrictEqual(yield* lines(served.peer, 2), [ack2(2, "b"), noAnswer("b")])
+      }))
+
+    it.effect.each([
+      { what: "an answered query", asked: query("a"), told: [answer("yes", "a")] },
+      { what: "a handled message", asked: withReceipt("a"), told: [handled("a")] },
+      {
+        what: "an answered query with a receipt",
+        asked: query("a", { receipt: "handled" }),
+        told: [answer("yes", "a"), handled("a")]
+      },
+      { what: "a message that asks for nothing", asked: request("a"), told: [] }
+    ])("are followed by nothing else: $what", ({ asked, told }) =>
+      Effect.gen(function*() {
+        const served = yield* serveProven2()
+        yield* handling(served, () => Effect.succeed("yes"))
+        yield* served.peer.write(asked)
+        assert.deepStrictEqual(yield* lines(served.peer, 1 + told.length), [ack2(1, "a"), ...told])
+        yield* served.peer.write(ping2("b"))
+        assert.strictEqual(yield* served.peer.line, pong2("b", 0, 0))
+      }))
 
     it.effect("are never frames that the protocol has no room for", () =>
       Effect.gen(function*() {

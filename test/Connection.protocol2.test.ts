@@ -213,6 +213,17 @@ describe("Connection, protocol 2", () => {
         })
       }))
 
+    it.effect.each([
+      { given: "00-1", kept: "00-1" },
+      { given: 1, kept: undefined },
+      { given: {}, kept: undefined }
+    ])("keep a trace context only where it is a text: $given", ({ given, kept }) =>
+      Effect.gen(function*() {
+        const { inbox, peer } = yield* serveProven2()
+        yield* peer.write(request("a", { meta: { traceparent: given } }))
+        assert.strictEqual((yield* inbox.take).traceparent, kept)
+      }))
+
     it.effect.each(["response", "error", "pong", "notification", "query"])(
       "store a %s",
       (type) =>

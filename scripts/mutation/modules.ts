@@ -14,7 +14,8 @@ const connection = [
   "test/Connection.outcomes.test.ts",
   "test/Connection.protocol2.test.ts",
   "test/Connection.refusals.test.ts",
-  "test/Connection.deadlines.test.ts"
+  "test/Connection.deadlines.test.ts",
+  "test/Connection.counts.test.ts"
 ]
 
 const sockets = [
@@ -43,7 +44,10 @@ export const modules: Record<string, { readonly source: string; readonly tests: 
       "test/Messaging.test.ts"
     ]
   },
-  Connection: { source: "src/Connection.ts", tests: [...connection, "test/observability.test.ts"] },
+  Connection: {
+    source: "src/Connection.ts",
+    tests: [...connection, "test/internal/accepted.test.ts", "test/observability.test.ts"]
+  },
   accepted: {
     source: "src/internal/accepted.ts",
     tests: ["test/internal/accepted.test.ts", ...connection, "test/internal/peerPool.test.ts"]

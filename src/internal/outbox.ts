@@ -41,7 +41,7 @@ export class Outbox {
   #isDisposed = false
 
   /** `total` is shared by all the outboxes of an endpoint. */
-  constructor(sink: Sink, total: Unread = { bytes: 0 }) {
+  constructor(sink: Sink, total: Unread) {
     this.#sink = sink
     this.#total = total
   }

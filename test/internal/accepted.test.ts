@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Metric, Queue } from "effect"
+import { Effect, Exit, Fiber, Metric, Queue } from "effect"
 import { Socket } from "effect/socket"
 import { TestClock } from "effect/testing"
 import { Buffer } from "node:buffer"
@@ -64,7 +64,7 @@ const waiting = Effect.fnUntraced(
     const ids = Array.from({ length: count }, (_, n) => String(n))
     yield* wire.arrive(ids.map((id) => query(id)).join(""))
     for (const _ of ids) yield* wire.peer.line
-    const entries = yield* inbox.drain
+    const entries = [...yield* inbox.drain]
     const said = wire.writes.length
     return {
       ...wire,
@@ -165,6 +165,12 @@ describe("accepted", () => {
         assert.deepStrictEqual([destroyed(), writes], [1, [`${error("authentication timeout", 2000)}\n`]])
       }))
 
+    it.effect("ends without a word and without a failure where the socket cannot be read", () =>
+      Effect.gen(function*() {
+        const { session } = yield* serve({ through: (socket) => ({ ...socket, reader: Effect.fail(gone) }) })
+        assert.isTrue(Exit.isSuccess(yield* Fiber.await(session)))
+      }))
+
     it.effect("has no deadline any more once the peer is gone", () =>
       Effect.gen(function*() {
         const wire = yield* serveWire
@@ -200,14 +206,18 @@ describe("accepted", () => {
     it.effect.each([
       { name: "has reached its limit", limits: { maxUnreadBytes: size }, cuts: 1 },
       { name: "is below its limit", limits: { maxUnreadBytes: size + 1 }, cuts: 0 },
-      { name: "has reached that of all, of which it may have all", limits: { maxTotalUnreadBytes: size }, cuts: 1 },
+      {
+        name: "has reached that of all, of which it has more than a share",
+        limits: { maxTotalUnreadBytes: size },
+        cuts: 1
+      },
       { name: "is below that of all", limits: { maxTotalUnreadBytes: size + 1 }, cuts: 0 }
     ])(
       "costs it the connection $cuts times when it $name and more is to be told",
       ({ cuts, limits }) =>
         Effect.gen(function*() {
           assert.strictEqual(yield* tellTwo, cuts)
-        }).pipe(withLimits({ maxPeers: 1, ...limits }))
+        }).pipe(withLimits({ maxPeers: 2, ...limits }))
     )
 
     it.effect("counts no more for others once it is gone", () =>

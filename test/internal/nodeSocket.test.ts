@@ -5,6 +5,7 @@ import { Buffer } from "node:buffer"
 import * as net from "node:net"
 import * as path from "node:path"
 import { closeGracefully, NodeSocket } from "../../src/internal/nodeSocket.ts"
+import type * as wires from "../../src/internal/wire.ts"
 import { tick } from "../utils/resources.ts"
 import { tempDirectory } from "../utils/tempHost.ts"
 
@@ -15,7 +16,7 @@ const connection = Effect.gen(function*() {
     Effect.sync(() => net.createServer({ allowHalfOpen: true, pauseOnConnect: true })),
     (server) => Effect.sync(() => server.close())
   )
-  const accepted = Effect.callback<{ readonly conn: net.Socket; readonly socket: Socket.Socket }>((resume) => {
+  const accepted = Effect.callback<{ readonly conn: net.Socket; readonly socket: NodeSocket }>((resume) => {
     server.once("connection", (conn) => resume(Effect.succeed({ conn, socket: new NodeSocket(conn) })))
   })
   const accepting = yield* Effect.forkChild(accepted, { startImmediately: true })
@@ -31,7 +32,8 @@ const connection = Effect.gen(function*() {
     Fiber.join(accepting),
     ({ conn }) => Effect.sync(() => conn.destroy())
   )
-  return { ...ours, peer }
+  const wire: wires.Wire = ours.socket
+  return { ...ours, wire, peer }
 })
 
 const until = (condition: () => boolean): Effect.Effect<void> =>
@@ -106,6 +108,26 @@ describe("nodeSocket", () => {
         const waiting = yield* Effect.forkChild(reasonOf(pull), { startImmediately: true })
         conn.destroy()
         assert.strictEqual(yield* Fiber.join(waiting), 1000)
+      }))
+
+    it.live("goes on for a reader that asks for more as soon as it has something", () =>
+      Effect.gen(function*() {
+        const { peer, socket } = yield* connection
+        const pull = yield* Socket.readerBytes(socket)
+        let read = ""
+        const reading = yield* Effect.forkChild(
+          reasonOf(Effect.forever(Effect.map(pull, (chunks) => {
+            read += text(chunks)
+          }))),
+          { startImmediately: true }
+        )
+        for (const word of ["one", "two", "three"]) {
+          peer.write(word)
+          yield* until(() => read.endsWith(word))
+        }
+        peer.end()
+        assert.strictEqual(yield* Fiber.join(reading), 1000)
+        assert.strictEqual(read, "onetwothree")
       }))
 
     it.live("loses nothing to a reader that was interrupted", () =>
@@ -204,9 +226,52 @@ describe("nodeSocket", () => {
       Effect.gen(function*() {
         const { peer, socket } = yield* connection
         const writer = yield* socket.writer
-        yield* writer.writeAll(["a", Buffer.from("b"), "c"])
+        assert.isUndefined(yield* writer.writeAll(["a", Buffer.from("b"), "c"]))
         const [chunk] = yield* Effect.promise(() => peer.take(1).toArray())
         assert.strictEqual(String(chunk), "abc")
+      }))
+
+    it.live.each([
+      { what: "a short text that is not ASCII", sent: "é🦊" },
+      { what: "a long text that is not ASCII", sent: "é🦊".repeat(3_000) },
+      { what: "a short text", sent: "e" },
+      { what: "a long text", sent: "e".repeat(30_000) }
+    ])("writes $what as it is", ({ sent }) =>
+      Effect.gen(function*() {
+        const { peer, wire } = yield* connection
+        yield* Effect.forkChild(wire.end(sent), { startImmediately: true })
+        const chunks = yield* Effect.promise(() => peer.toArray())
+        assert.strictEqual(Buffer.concat(chunks).toString(), sent)
+      }))
+
+    it.live("has nothing to wait for where the system takes a long chunk at once", () =>
+      Effect.gen(function*() {
+        const { conn, wire } = yield* connection
+        assert.isUndefined(wire.write(Buffer.alloc(conn.writableHighWaterMark)))
+        assert.strictEqual(conn.writableLength, 0)
+      }))
+
+    it.live("half-closes behind a last word, and still reads", () =>
+      Effect.gen(function*() {
+        const { conn, peer, wire } = yield* connection
+        yield* wire.end("last")
+        const chunks = yield* Effect.promise(() => peer.take(1).toArray())
+        assert.strictEqual(String(chunks[0]), "last")
+        assert.deepStrictEqual([conn.writableEnded, conn.destroyed], [true, false])
+      }))
+
+    it.live("half-closes behind a last word that the peer does not take before who waits is interrupted", () =>
+      Effect.gen(function*() {
+        const { conn, wire } = yield* connection
+        yield* Fiber.interrupt(yield* Effect.forkChild(wire.end(plenty), { startImmediately: true }))
+        assert.isTrue(conn.writableEnded)
+      }))
+
+    it.live("says no last word on a connection that has ended", () =>
+      Effect.gen(function*() {
+        const { conn, wire } = yield* connection
+        conn.destroy()
+        assert.strictEqual(yield* reasonOf(wire.end("late")), "SocketWriteError")
       }))
 
     it.live("cuts the connection on a close event", () =>

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, FiberSet, Latch } from "effect"
 import { Socket } from "effect/socket"
-import { Outbox } from "../../src/internal/outbox.ts"
+import { Outbox, type Sink } from "../../src/internal/outbox.ts"
 
 /** A socket that notes each write, and takes it at once unless `taking` is closed. */
 const makeSink = Effect.gen(function*() {
@@ -27,6 +27,9 @@ const makeSink = Effect.gen(function*() {
   }
 })
 
+/** One that is alone on its endpoint. */
+const makeOutbox = (sink: Sink) => new Outbox(sink, { bytes: 0 })
+
 const turn = Effect.andThen(Effect.promise(() => Promise.resolve()), Effect.yieldNow)
 const flushOf = (outbox: Outbox) => outbox.flush() ?? Effect.void
 const fork = Effect.forkChild({ startImmediately: true })
@@ -35,7 +38,7 @@ describe("outbox", () => {
   it.effect("writes nothing on a push", () =>
     Effect.gen(function*() {
       const { sink, writes } = yield* makeSink
-      const outbox = new Outbox(sink)
+      const outbox = makeOutbox(sink)
       outbox.push("a")
       assert.deepStrictEqual(writes, [])
       assert.strictEqual(outbox.size, 1)
@@ -44,7 +47,7 @@ describe("outbox", () => {
   it.effect("writes all that was pushed at once, in order, and has nothing to wait for", () =>
     Effect.gen(function*() {
       const { blocks, sink, writes } = yield* makeSink
-      const outbox = new Outbox(sink)
+      const outbox = makeOutbox(sink)
       for (const text of ["a", "b", "c"]) outbox.push(text)
       assert.isUndefined(outbox.flush())
       assert.deepStrictEqual(writes, ["abc"])
@@ -54,13 +57,13 @@ describe("outbox", () => {
   it.effect("writes nothing when there is nothing", () =>
     Effect.gen(function*() {
       const { sink, writes } = yield* makeSink
-      assert.isUndefined(new Outbox(sink).flush())
+      assert.isUndefined(makeOutbox(sink).flush())
       assert.deepStrictEqual(writes, [])
     }))
 
   it.effect("counts bytes, not characters", () =>
     Effect.gen(function*() {
-      const outbox = new Outbox((yield* makeSink).sink)
+      const outbox = makeOutbox((yield* makeSink).sink)
       outbox.push("é🦊")
       assert.strictEqual(outbox.size, 6)
     }))
@@ -68,7 +71,7 @@ describe("outbox", () => {
   it.effect("writes what gathers during a write in one more", () =>
     Effect.gen(function*() {
       const { block, sink, unblock, writes } = yield* makeSink
-      const outbox = new Outbox(sink)
+      const outbox = makeOutbox(sink)
       yield* block
       outbox.push("a")
       const first = yield* fork(flushOf(outbox))
@@ -85,7 +88,7 @@ describe("outbox", () => {
   it.effect("tells that the socket does not take more, and that it does again", () =>
     Effect.gen(function*() {
       const { block, blocks, sink, unblock } = yield* makeSink
-      const outbox = new Outbox(sink)
+      const outbox = makeOutbox(sink)
       yield* block
       outbox.push("a")
       const flushing = yield* fork(flushOf(outbox))
@@ -100,7 +103,7 @@ describe("outbox", () => {
   it.effect("writes at the end of the turn once woken, as often as it is woken", () =>
     Effect.gen(function*() {
       const { sink, writes } = yield* makeSink
-      const outbox = new Outbox(sink)
+      const outbox = makeOutbox(sink)
       for (const text of ["a", "b"]) {
         outbox.push(text)
         outbox.wake()
@@ -115,7 +118,7 @@ describe("outbox", () => {
   it.effect("misses no wake that comes during a write", () =>
     Effect.gen(function*() {
       const { block, sink, unblock, writes } = yield* makeSink
-      const outbox = new Outbox(sink)
+      const outbox = makeOutbox(sink)
       yield* block
       outbox.push("a")
       outbox.wake()
@@ -134,7 +137,7 @@ describe("outbox", () => {
       const { sink } = yield* makeSink
       const gone = new Socket.SocketError({ reason: new Socket.SocketCloseError({ code: 1006 }) })
       const failing = Latch.makeUnsafe(false)
-      const outbox = new Outbox({ ...sink, write: () => Effect.andThen(failing.await, Effect.fail(gone)) })
+      const outbox = makeOutbox({ ...sink, write: () => Effect.andThen(failing.await, Effect.fail(gone)) })
       outbox.push("a")
       const first = yield* fork(Effect.flip(flushOf(outbox)))
       outbox.push("b")
@@ -148,7 +151,7 @@ describe("outbox", () => {
   it.effect("is not blocked for ever by a write that was interrupted", () =>
     Effect.gen(function*() {
       const { block, sink, unblock, writes } = yield* makeSink
-      const outbox = new Outbox(sink)
+      const outbox = makeOutbox(sink)
       yield* block
       outbox.push("a")
       yield* Fiber.interrupt(yield* fork(flushOf(outbox)))
@@ -161,7 +164,7 @@ describe("outbox", () => {
   it.effect("gives the socket no more than a piece of what waits, in order", () =>
     Effect.gen(function*() {
       const { block, sink, unblock, writes } = yield* makeSink
-      const outbox = new Outbox(sink)
+      const outbox = makeOutbox(sink)
       yield* block
       const texts = Array.from({ length: 10 }, (_, n) => String(n).repeat(10_000))
       for (const text of texts) outbox.push(text)
@@ -174,6 +177,51 @@ describe("outbox", () => {
       assert.strictEqual(writes.join(""), texts.join(""))
       assert.strictEqual(writes.length, 3)
       assert.strictEqual(outbox.unread, 0)
+    }))
+
+  it.effect.each([
+    { sizes: [32_768], writes: [32_768] },
+    { sizes: [32_767, 1], writes: [32_768] },
+    { sizes: [32_768, 1], writes: [32_768, 1] },
+    { sizes: [32_767, 2], writes: [32_769] },
+    { sizes: [1, 32_768], writes: [32_769] }
+  ])("writes whole texts, until it is 32 KiB: $sizes", ({ sizes, writes: expected }) =>
+    Effect.gen(function*() {
+      const { sink, writes } = yield* makeSink
+      const outbox = makeOutbox(sink)
+      for (const size of sizes) outbox.push("a".repeat(size))
+      assert.isUndefined(outbox.flush())
+      assert.deepStrictEqual(writes.map((text) => text.length), expected)
+    }))
+
+  it.effect("does not ask again and again while the socket takes nothing", () =>
+    Effect.gen(function*() {
+      const { block, sink } = yield* makeSink
+      let flushes = 0
+      class Counted extends Outbox {
+        override flush() {
+          flushes++
+          return super.flush()
+        }
+      }
+      const outbox = new Counted(sink, { bytes: 0 })
+      yield* block
+      outbox.push("a")
+      yield* fork(flushOf(outbox))
+      yield* fork(flushOf(outbox))
+      yield* Effect.repeat(Effect.yieldNow, { times: 10 })
+      assert.strictEqual(flushes, 2)
+    }))
+
+  it.effect("has no fiber wait for a socket that takes at once what it is woken for", () =>
+    Effect.gen(function*() {
+      const { sink, writes } = yield* makeSink
+      let forks = 0
+      const outbox = makeOutbox({ ...sink, fork: () => void forks++ })
+      outbox.push("a")
+      outbox.wake()
+      yield* turn
+      assert.deepStrictEqual([writes, forks], [["a"], 0])
     }))
 
   it.effect("counts what all outboxes together have not passed on", () =>
@@ -212,7 +260,7 @@ describe("outbox", () => {
   it.effect("is blocked within the turn in which much is pushed, also just after a flush", () =>
     Effect.gen(function*() {
       const { block, sink } = yield* makeSink
-      const outbox = new Outbox(sink)
+      const outbox = makeOutbox(sink)
       outbox.push("a".repeat(40_000))
       outbox.wake()
       yield* block

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, FiberSet } from "effect"
+import { Effect, Exit, Fiber, FiberSet } from "effect"
+import { Socket } from "effect/socket"
 import { Buffer } from "node:buffer"
 import * as wires from "../../src/internal/wire.ts"
 import { connectMemory } from "../utils/memoryPeer.ts"
@@ -42,9 +43,24 @@ describe("wire", () => {
       assert.deepStrictEqual(yield* peer.rest, [])
     }))
 
+  it.effect("is destroyed without a failure where the socket is gone already", () =>
+    Effect.gen(function*() {
+      const { socket } = yield* connectMemory
+      const gone = new Socket.SocketError({ reason: new Socket.SocketCloseError({ code: 1006 }) })
+      const forked: Array<Effect.Effect<void>> = []
+      const wire = yield* wires.fromSocket({
+        ...socket,
+        writer: Effect.map(socket.writer, (writer) => ({ ...writer, write: () => Effect.fail(gone) }))
+      }, (effect) => void forked.push(effect))
+      wire.destroy()
+      const exits = yield* Effect.forEach(forked, Effect.exit)
+      assert.deepStrictEqual(exits, [Exit.void])
+    }))
+
   it.effect("is told from a socket that is none", () =>
     Effect.gen(function*() {
-      const { peer } = yield* connected
+      const { peer, wire } = yield* connected
       assert.isFalse(wires.isWire(peer.socket))
+      assert.isTrue(wires.isWire({ ...peer.socket, ...wire }))
     }))
 })
