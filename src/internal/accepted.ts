@@ -70,7 +70,7 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
   readonly #outbox: Outbox
   // Chosen by the first frame.
   #session: Session | undefined
-  // Ended by another than the connection's own fiber, which judges nothing from then on.
+  // With the last word, whoever says it. From then on nothing is judged, and nothing else is said.
   #isEnding = false
   // Arrived and not judged: bytes; the frames of a piece of them, and where the next one stands; what follows the last.
   // Only the connection's own fiber touches them.
@@ -228,6 +228,7 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
   }
 
   #refuse(reason: metrics.Reason, text: string | undefined): Effect.Effect<void, Socket.SocketError> {
+    this.#isEnding = true
     this.#watch.end()
     return Effect.gen({ self: this }, function*() {
       yield* this.#endpoint.note(reason)
