@@ -96,6 +96,20 @@ describe("Connection", () => {
         assert.isFalse(yield* isAnswered(session))
       }))
 
+    it.effect("has only its own answer when the authentication deadline passes meanwhile", () =>
+      Effect.gen(function*() {
+        const endpoint = yield* makeEndpoint()
+        yield* waits(endpoint, 12)
+        const { peer } = yield* endpoint.connect()
+        yield* TestClock.adjust("1900 millis")
+        yield* peer.write(wrongToken)
+        const answer = yield* Effect.forkScoped(peer.rest, { startImmediately: true })
+        yield* isAnswered(answer)
+        yield* TestClock.adjust("1 seconds")
+        const said = (yield* Fiber.join(answer)).map((line) => (JSON.parse(line) as { readonly data: string }).data)
+        assert.deepStrictEqual(said, ["unauthorized"])
+      }))
+
     it.effect("is forgotten after a second each", () =>
       Effect.gen(function*() {
         const endpoint = yield* makeEndpoint()

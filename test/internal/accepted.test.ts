@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Metric, Queue } from "effect"
+import { Effect, Exit, Fiber, Latch, Metric, Queue } from "effect"
 import { Socket } from "effect/socket"
 import { TestClock } from "effect/testing"
 import { Buffer } from "node:buffer"
@@ -20,6 +20,7 @@ const makeWire = Effect.gen(function*() {
   const arriving = yield* Queue.unbounded<wires.Chunks, Socket.SocketError>()
   const lines = yield* Queue.unbounded<string>()
   const writes: Array<string> = []
+  const taken = Latch.makeUnsafe(false)
   let isTaking = true
   let destroyed = 0
   const note = (text: string) => {
@@ -30,7 +31,7 @@ const makeWire = Effect.gen(function*() {
     pull: Queue.take(arriving),
     write: (chunk) => {
       note(String(chunk))
-      return isTaking ? undefined : Effect.never
+      return isTaking ? undefined : taken.await
     },
     end: (chunk) => Effect.sync(() => note(chunk)),
     destroy: () => destroyed++
@@ -43,6 +44,7 @@ const makeWire = Effect.gen(function*() {
     arrive,
     peer: { write: (data: string | Uint8Array) => arrive(String(data)), line: Queue.take(lines) },
     stopTaking: () => void (isTaking = false),
+    takeAfterAll: taken.open,
     destroyed: () => destroyed,
     goAway: Effect.asVoid(Queue.fail(arriving, gone))
   }
@@ -116,7 +118,7 @@ describe("accepted", () => {
         assert.strictEqual((yield* inbox.size).entries, 0)
       }))
 
-    it.effect("is not judged once the connection is cut, though the system still gives it", () =>
+    it.effect("is not judged once the connection is cut, though the system takes after all what was written", () =>
       Effect.gen(function*() {
         const endpoint = yield* makeEndpoint()
         const peer = yield* waiting(endpoint, 1, "/run/a.sock")
@@ -124,6 +126,7 @@ describe("accepted", () => {
         yield* peer.tell
         yield* TestClock.adjust("5 seconds")
         yield* peer.arrive(request("b"))
+        yield* peer.takeAfterAll
         yield* turns
         assert.strictEqual((yield* endpoint.inbox.size).entries, 0)
       }))
@@ -219,6 +222,36 @@ describe("accepted", () => {
           assert.strictEqual(yield* tellTwo, cuts)
         }).pipe(withLimits({ maxPeers: 2, ...limits }))
     )
+
+    it.effect("is too much when all leave too much and it is an equal share, and not below", () =>
+      Effect.gen(function*() {
+        const endpoint = yield* makeEndpoint()
+        const [much, little] = [
+          yield* waiting(endpoint, 3, "/run/a.sock"),
+          yield* waiting(endpoint, 2, "/run/b.sock")
+        ]
+        for (const peer of [much, little]) peer.stopTaking()
+        yield* little.tell
+        yield* much.tell
+        yield* much.tell
+        // All together have reached three times the size: a share is one and a half.
+        yield* little.tell
+        assert.deepStrictEqual([much.destroyed(), little.destroyed()], [0, 0])
+        yield* much.tell
+        assert.deepStrictEqual([much.destroyed(), little.destroyed()], [1, 0])
+      }).pipe(withLimits({ maxTotalUnreadBytes: 3 * size, maxPeers: 2 })))
+
+    it.effect("is too much when it is exactly an equal share", () =>
+      Effect.gen(function*() {
+        const endpoint = yield* makeEndpoint()
+        const peers = [yield* waiting(endpoint, 2, "/run/a.sock"), yield* waiting(endpoint, 1, "/run/b.sock")]
+        for (const peer of peers) {
+          peer.stopTaking()
+          yield* peer.tell
+        }
+        yield* peers[0]?.tell ?? Effect.void
+        assert.deepStrictEqual(peers.map((peer) => peer.destroyed()), [1, 0])
+      }).pipe(withLimits({ maxTotalUnreadBytes: 2 * size, maxPeers: 2 })))
 
     it.effect("counts no more for others once it is gone", () =>
       Effect.gen(function*() {

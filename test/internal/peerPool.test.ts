@@ -63,6 +63,16 @@ describe("peerPool", () => {
         assert.isFalse(slow.prove())
       }))
 
+    it.effect("keeps one proven that sends more, and one whose later proof is wrong", () =>
+      Effect.gen(function*() {
+        const pool = peerPool.make({ maxPeers: 1, maxUnauthenticatedPeers: 1 })
+        const proven = yield* enterProven(pool)
+        proven.mark("heard")
+        proven.mark("refused")
+        assert.isFalse((yield* enter(pool)).wasRun)
+        assert.isTrue(isConnected(proven))
+      }))
+
     it.effect("counts one once, however often it proves itself", () =>
       Effect.gen(function*() {
         const pool = peerPool.make({ maxPeers: 2, maxUnauthenticatedPeers: 2 })
@@ -111,6 +121,7 @@ describe("peerPool", () => {
 
     it.effect.each([
       { name: "one that was refused before all others", marks: ["", "heard", "refused", "refused"], out: 2 },
+      { name: "the only one that was refused", marks: ["", "heard", "refused", ""], out: 2 },
       { name: "a silent one before one that has been heard", marks: ["heard", "heard", "", ""], out: 2 },
       {
         name: "the oldest that has been heard once more than half have",
