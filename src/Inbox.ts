@@ -266,8 +266,8 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
       entries = []
       head = 0
       filled.closeUnsafe()
-    } else if (head >= 1024) {
-      // One move of at most the waiting entries for every 1,024 taken.
+    } else if (head >= 1024 && head * 2 >= entries.length) {
+      // At most one move of an entry for each that is taken, however many wait.
       entries = entries.slice(head)
       head = 0
     }
