@@ -30,6 +30,7 @@ const written = (value: unknown): unknown => JSON.parse(JSON.stringify(value))
 const agree = (value: Readonly<Record<string, unknown>>): boolean => {
   const expected = decoded(value)
   assert.deepStrictEqual(Message.fromJson(value), expected)
+  // What a caller without types can pass.
   const frame = Framing.encodeFrame(value as unknown as Message.Message, defaults)
   assert.strictEqual(Result.isSuccess(frame), expected !== undefined, JSON.stringify(value))
   if (expected === undefined || Result.isFailure(frame)) return false

@@ -62,6 +62,7 @@ const accepted = Effect.acquireRelease(
     const real = net.Server.prototype.emit
     const conns: Array<net.Socket> = []
     net.Server.prototype.emit = function(this: net.Server, event: string, ...given: ReadonlyArray<never>) {
+      // What the event carries, which the type of `emit` does not tell.
       if (event === "connection") conns.push(given[0] as unknown as net.Socket)
       return Reflect.apply(real, this, [event, ...given]) as boolean
     } as typeof real

@@ -4,7 +4,6 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Socket from "effect/socket/Socket"
-import * as ownMemory from "./ownMemory.ts"
 
 export interface Writer {
   /** Adds text, of so many bytes, to the next write. */
@@ -15,14 +14,11 @@ export interface Writer {
   readonly run: Effect.Effect<never, Socket.SocketError>
 }
 
-/** Characters; a shorter text goes from the stack of `StreamBase::WriteString`, if the socket takes it at once. */
-const longText = 16_384 / 3
-
 /** More is several writes, so that the peer can begin to read and no text is copied that the socket has no room for. */
 const maxWriteBytes = 65_536
 
 export const make = (
-  write: (chunk: string | Uint8Array) => Effect.Effect<void, Socket.SocketError>
+  write: (text: string) => Effect.Effect<void, Socket.SocketError>
 ): Writer => {
   // Filled by `push`, emptied by the fiber that runs.
   let pending: Array<string> = []
@@ -40,8 +36,7 @@ export const make = (
     pending = taken === pending.length ? [] : pending.slice(taken)
     sizes = pending.length === 0 ? [] : sizes.slice(taken)
     pendingBytes -= bytes
-    // Of ASCII, Node keeps no more than its bytes.
-    return write(text.length > longText && bytes > text.length ? ownMemory.encode(text, bytes) : text)
+    return write(text)
   }
 
   const flush = () => {

@@ -483,6 +483,7 @@ describe("while an endpoint starts and stops", () => {
         yield* capability.publish(socketPath)
         yield* attack("serving")
       })).pipe(
+        // The real one, each of whose methods is wrapped by name.
         Effect.provideService(FileSystem.FileSystem, watched as unknown as FileSystem.FileSystem),
         Effect.provideService(Host, host)
       )
