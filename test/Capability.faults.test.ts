@@ -1,13 +1,14 @@
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, FileSystem, Queue, Redacted, Scope, Stream } from "effect"
-import { type PlatformError, systemError } from "effect/PlatformError"
+import type { PlatformError } from "effect/PlatformError"
 import { spawnSync } from "node:child_process"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import * as Capability from "../src/Capability.ts"
 import type { HostFacts } from "../src/Host.ts"
 import { exitListeners } from "./utils/exitListeners.ts"
+import { fileFails } from "./utils/fileFails.ts"
 import { makeHeldCall } from "./utils/heldCall.ts"
 import { descriptors, tick } from "./utils/resources.ts"
 import { contents, withTempHost } from "./utils/tempHost.ts"
@@ -16,14 +17,6 @@ const socketPath = "/run/peer.sock"
 const directory = (host: HostFacts) => path.join(host.homedir, ".claude", "messaging-capabilities")
 const file = (host: HostFacts) => path.join(directory(host), Capability.fileName(socketPath))
 
-const fail = (method: string, code: string) =>
-  Effect.fail(systemError({
-    _tag: "Unknown",
-    module: "FileSystem",
-    method,
-    cause: Object.assign(new Error(code), { code })
-  }))
-
 /** An operation that fails as often as is said, and then does what the real one does. */
 const failing = <A extends ReadonlyArray<unknown>, B>(
   times: number,
@@ -31,7 +24,7 @@ const failing = <A extends ReadonlyArray<unknown>, B>(
   real: (...given: A) => Effect.Effect<B, PlatformError>
 ) => {
   let left = times
-  return (...given: A) => Effect.suspend(() => left-- > 0 ? fail(method, "EMFILE") : real(...given))
+  return (...given: A) => Effect.suspend(() => left-- > 0 ? fileFails(method, "EMFILE") : real(...given))
 }
 
 type Faults = (real: FileSystem.FileSystem) => Partial<FileSystem.FileSystem>
@@ -58,8 +51,8 @@ const brokenFile = (method: "writeAll" | "sync"): Faults => (real) => ({
           key !== method
             ? Reflect.get(target, key) as unknown
             : method === "sync"
-            ? fail(method, "ENOSPC")
-            : () => fail(method, "ENOSPC")
+            ? fileFails(method, "ENOSPC")
+            : () => fileFails(method, "ENOSPC")
       }))
 })
 
@@ -97,7 +90,7 @@ describe("Capability", () => {
 
     it.effect("at the last step leaves no file when its removal fails as well", () =>
       withFaults(
-        (real) => ({ rename: () => fail("rename", "EIO"), remove: failing(2, "remove", real.remove) }),
+        (real) => ({ rename: () => fileFails("rename", "EIO"), remove: failing(2, "remove", real.remove) }),
         Effect.fnUntraced(function*(capability, host) {
           const error = yield* Effect.flip(Effect.scoped(capability.publish(socketPath)))
           assert.deepStrictEqual(error, writeFailed(host, "EIO"))
@@ -126,7 +119,7 @@ describe("Capability", () => {
 
   it.effect("is published although what others have left cannot be listed", () =>
     withFaults(
-      () => ({ readDirectory: () => fail("readDirectory", "EIO") }),
+      () => ({ readDirectory: () => fileFails("readDirectory", "EIO") }),
       Effect.fnUntraced(function*(capability, host) {
         yield* capability.publish(socketPath)
         assert.deepStrictEqual(contents(directory(host)), [Capability.fileName(socketPath)])

@@ -1,13 +1,13 @@
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, FileSystem, Layer, Option } from "effect"
-import { systemError } from "effect/PlatformError"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { Host, type HostFacts } from "../src/Host.ts"
 import * as NodeTransport from "../src/NodeTransport.ts"
 import { Transport } from "../src/Transport.ts"
 import { deadSocket } from "./utils/deadSocket.ts"
+import { fileFails } from "./utils/fileFails.ts"
 import { contents, withTempHost } from "./utils/tempHost.ts"
 
 /** The directories that the host offers, after `change`. */
@@ -41,14 +41,6 @@ const withFaults = <A, E, R>(
     })
     return yield* use(transport, host.tmpdir)
   }, Effect.scoped)).pipe(Effect.provide(NodeFileSystem.layer))
-
-const fail = (method: string, code: string) =>
-  Effect.fail(systemError({
-    _tag: "Unknown",
-    module: "FileSystem",
-    method,
-    cause: Object.assign(new Error(code), { code })
-  }))
 
 describe("NodeTransport", () => {
   describe("directories", () => {
@@ -119,7 +111,7 @@ describe("NodeTransport", () => {
         (real) => ({
           readDirectory: (directory, options) =>
             path.basename(directory) === endpoint
-              ? fail("readDirectory", "EIO")
+              ? fileFails("readDirectory", "EIO")
               : real.readDirectory(directory, options)
         }),
         (transport, root) =>
@@ -135,14 +127,14 @@ describe("NodeTransport", () => {
 
     it.live("finds nothing where the base cannot be read", () =>
       withFaults(
-        () => ({ readDirectory: () => fail("readDirectory", "EIO") }),
+        () => ({ readDirectory: () => fileFails("readDirectory", "EIO") }),
         (transport, root) => Effect.map(transport.scan(root), (found) => assert.deepStrictEqual(found, []))
       ))
   })
 
   describe("discard", () => {
     it.live("finds nothing of a Windows pipe, and does not look for it", () =>
-      withFaults(() => ({ lstat: () => fail("lstat", "EIO") }), (transport) =>
+      withFaults(() => ({ lstat: () => fileFails("lstat", "EIO") }), (transport) =>
         Effect.map(
           transport.discard("\\\\.\\pipe\\effect-messaging-test"),
           (found) => assert.strictEqual(found, "absent")

@@ -1,10 +1,10 @@
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, FileSystem } from "effect"
-import { systemError } from "effect/PlatformError"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import * as NodeTransport from "../src/NodeTransport.ts"
+import { fileFails } from "./utils/fileFails.ts"
 import { contents, withTempHost } from "./utils/tempHost.ts"
 
 type Faults = (real: FileSystem.FileSystem) => Partial<FileSystem.FileSystem>
@@ -28,14 +28,6 @@ const listenAt = (faults: Faults, socketPath: string) =>
     )
   )
 
-const fail = (method: string, code: string) =>
-  Effect.fail(systemError({
-    _tag: "Unknown",
-    module: "FileSystem",
-    method,
-    cause: Object.assign(new Error(code), { code })
-  }))
-
 const isStaging = (file: string) => path.basename(file).startsWith(".")
 
 describe("NodeTransport", () => {
@@ -44,29 +36,29 @@ describe("NodeTransport", () => {
       {
         step: "when it makes the directory",
         told: "cannot create",
-        faults: () => ({ makeDirectory: () => fail("makeDirectory", "EIO") })
+        faults: () => ({ makeDirectory: () => fileFails("makeDirectory", "EIO") })
       },
       {
         step: "when it looks at the path",
         told: "cannot inspect",
         faults: (real) => ({
-          lstat: (file) => path.basename(file) === "messaging.sock" ? fail("lstat", "EIO") : real.lstat(file)
+          lstat: (file) => path.basename(file) === "messaging.sock" ? fileFails("lstat", "EIO") : real.lstat(file)
         })
       },
       {
         step: "when it makes the socket private",
         told: "cannot make private",
-        faults: () => ({ chmod: () => fail("chmod", "EIO") })
+        faults: () => ({ chmod: () => fileFails("chmod", "EIO") })
       },
       {
         step: "when it looks at the socket",
         told: "cannot inspect",
-        faults: (real) => ({ lstat: (file) => isStaging(file) ? fail("lstat", "EIO") : real.lstat(file) })
+        faults: (real) => ({ lstat: (file) => isStaging(file) ? fileFails("lstat", "EIO") : real.lstat(file) })
       },
       {
         step: "when it publishes the socket",
         told: "cannot publish",
-        faults: () => ({ link: () => fail("link", "EIO") })
+        faults: () => ({ link: () => fileFails("link", "EIO") })
       },
       {
         step: "when it removes the private name",
@@ -75,7 +67,7 @@ describe("NodeTransport", () => {
           let failures = 1
           return {
             remove: (file, options) =>
-              isStaging(file) && failures-- > 0 ? fail("remove", "EIO") : real.remove(file, options)
+              isStaging(file) && failures-- > 0 ? fileFails("remove", "EIO") : real.remove(file, options)
           }
         }
       }
@@ -143,14 +135,14 @@ describe("NodeTransport", () => {
     it.live("leaves none of the directories it made", () =>
       withTempHost(Effect.fnUntraced(function*(host) {
         const socketPath = path.join(host.tmpdir, "one", "two", "messaging.sock")
-        yield* Effect.flip(listenAt(() => ({ chmod: () => fail("chmod", "EIO") }), socketPath))
+        yield* Effect.flip(listenAt(() => ({ chmod: () => fileFails("chmod", "EIO") }), socketPath))
         assert.deepStrictEqual(contents(host.tmpdir), [])
       })).pipe(Effect.provide(NodeFileSystem.layer)))
 
     it.live("can be tried again", () => {
       let failures = 1
       return withFaults(
-        (real) => ({ link: (from, to) => failures-- > 0 ? fail("link", "EIO") : real.link(from, to) }),
+        (real) => ({ link: (from, to) => failures-- > 0 ? fileFails("link", "EIO") : real.link(from, to) }),
         Effect.fnUntraced(function*({ listen, root }) {
           yield* Effect.flip(listen)
           yield* listen

@@ -1,7 +1,6 @@
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, FileSystem, Logger, Queue, Scope } from "effect"
-import { systemError } from "effect/PlatformError"
 import { TestClock } from "effect/testing"
 import * as fs from "node:fs"
 import * as net from "node:net"
@@ -13,6 +12,7 @@ import { FileFailed } from "../../src/internal/privateFiles.ts"
 import * as socketPaths from "../../src/internal/socketPath.ts"
 import { ListenFailed, type Transport } from "../../src/Transport.ts"
 import { deadSocket } from "../utils/deadSocket.ts"
+import { fileFails } from "../utils/fileFails.ts"
 import { makeHeldCall } from "../utils/heldCall.ts"
 import { tick } from "../utils/resources.ts"
 import { contents, withTempHost } from "../utils/tempHost.ts"
@@ -42,14 +42,6 @@ const withPaths = <A, E, R>({ beforeCall, files, probe }: Faults, use: (setup: S
   }, Effect.scoped)).pipe(Effect.provide(NodeFileSystem.layer))
 
 const errno = (code: string) => Effect.fail(Object.assign(new Error(code), { code }))
-
-const fileFails = (method: string, code: string) =>
-  Effect.fail(systemError({
-    _tag: "Unknown",
-    module: "FileSystem",
-    method,
-    cause: Object.assign(new Error(code), { code })
-  }))
 
 /** Runs the first time that the lock is asked for. */
 const atFirstLock = (run: (socketPath: string) => Effect.Effect<void, NodeJS.ErrnoException>) => {
