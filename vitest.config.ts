@@ -7,7 +7,7 @@ const timeout = isLong ? 7_200_000 : 180_000
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    globalSetup: ["test/utils/printSeed.ts"],
+    globalSetup: ["test/utils/printSeed.ts", "test/utils/programDirectory.ts"],
     testTimeout: timeout,
     hookTimeout: timeout,
     maxWorkers: 2

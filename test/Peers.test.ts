@@ -4,16 +4,16 @@ import { type ChildProcess, spawn } from "node:child_process"
 import * as crypto from "node:crypto"
 import * as fs from "node:fs"
 import * as path from "node:path"
-import { fileURLToPath } from "node:url"
 import * as Capability from "../src/Capability.ts"
 import type { HostFacts } from "../src/Host.ts"
 import * as Layers from "../src/Layers.ts"
 import * as Messaging from "../src/Messaging.ts"
 import * as Peers from "../src/Peers.ts"
 import { deadSocket } from "./utils/deadSocket.ts"
+import { fixture } from "./utils/programs.ts"
 import { contents, withTempHost } from "./utils/tempHost.ts"
 
-const fixture = fileURLToPath(new URL("fixtures/endpoint.ts", import.meta.url))
+const program = await fixture("endpoint")
 
 interface Setup {
   readonly host: HostFacts
@@ -47,7 +47,7 @@ const startProcess = Effect.fnUntraced(function*(
     Effect.sync(() =>
       spawn(
         process.execPath,
-        ["--conditions=effect-messaging-source", fixture, namespace, options.name ?? "", options.socketPath ?? ""],
+        [program, namespace, options.name ?? "", options.socketPath ?? ""],
         {
           cwd: host.tmpdir,
           env: { HOME: host.homedir, TMPDIR: host.tmpdir },

@@ -4,7 +4,8 @@ import * as fs from "node:fs"
 import * as path from "node:path"
 import { parseDuration } from "../../src/cli/flags.ts"
 import { version } from "../../src/cli/version.ts"
-import { bin, leftovers, listening, root, run, start, variable } from "../utils/cli.ts"
+import { bin, leftovers, listening, run, start, variable } from "../utils/cli.ts"
+import { root } from "../utils/programs.ts"
 import { tempDirectory } from "../utils/tempHost.ts"
 
 describe("effect-messaging", () => {

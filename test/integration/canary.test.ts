@@ -9,7 +9,6 @@ import { spawn } from "node:child_process"
 import * as fs from "node:fs"
 import * as net from "node:net"
 import * as path from "node:path"
-import { fileURLToPath } from "node:url"
 import { fileName } from "../../src/Capability.ts"
 import type { HostFacts } from "../../src/Host.ts"
 import { Inbox } from "../../src/Inbox.ts"
@@ -19,6 +18,7 @@ import * as Message from "../../src/Message.ts"
 import { Messaging } from "../../src/Messaging.ts"
 import { Peers } from "../../src/Peers.ts"
 import { hits, makeRecorder } from "../utils/canary.ts"
+import { commandLine } from "../utils/programs.ts"
 import { connectRaw } from "../utils/rawPeer.ts"
 import { tempDirectory, withTempHost } from "../utils/tempHost.ts"
 
@@ -261,7 +261,7 @@ describe("the tokens of endpoints", () => {
   it.live("appear in no output, environment or argument of the command line and its children", () =>
     Effect.gen(function*() {
       const home = yield* tempDirectory
-      const cli = fileURLToPath(new URL("../../src/cli/bin.ts", import.meta.url))
+      const cli = yield* Effect.promise(commandLine)
       const script = `
         capability=$(echo "$CLAUDE_CONFIG_DIR"/messaging-capabilities/*.json)
         cp "$capability" "$HOME/kept"

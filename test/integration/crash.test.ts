@@ -7,16 +7,16 @@ import { Context, Effect, Layer, Option } from "effect"
 import { spawn } from "node:child_process"
 import * as fs from "node:fs"
 import * as path from "node:path"
-import { fileURLToPath } from "node:url"
 import type { HostFacts } from "../../src/Host.ts"
 import * as Layers from "../../src/Layers.ts"
 import * as Messaging from "../../src/Messaging.ts"
 import * as Peers from "../../src/Peers.ts"
 import { makeRandom, seed, sized } from "../utils/effort.ts"
 import { leftovers } from "../utils/leftovers.ts"
+import { fixture } from "../utils/programs.ts"
 import { tempDirectory, withTempHost } from "../utils/tempHost.ts"
 
-const fixture = fileURLToPath(new URL("../fixtures/crash.ts", import.meta.url))
+const program = await fixture("crash")
 
 interface Ended {
   readonly signal: NodeJS.Signals | null
@@ -27,7 +27,7 @@ interface Ended {
 /** One life of the fixture, to its end. What the first one compiled is kept in `cache` for the others. */
 const live = (host: HostFacts, cache: string, k: number) =>
   Effect.callback<Ended>((resume) => {
-    const child = spawn(process.execPath, [fixture, host.homedir, String(k)], {
+    const child = spawn(process.execPath, [program, host.homedir, String(k)], {
       stdio: ["ignore", "pipe", "pipe"],
       env: { ...process.env, NODE_COMPILE_CACHE: cache }
     })

@@ -8,12 +8,12 @@ import { execFileSync, spawn } from "node:child_process"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { createInterface } from "node:readline"
-import { fileURLToPath } from "node:url"
 import { fileName } from "../../src/Capability.ts"
+import { fixture } from "../utils/programs.ts"
 import { contents, tempDirectory } from "../utils/tempHost.ts"
 import { sweptBelow, worker } from "../utils/worker.ts"
 
-const application = fileURLToPath(new URL("../fixtures/application.ts", import.meta.url))
+const application = await fixture("application")
 
 const environment = (home: string) => ({
   PATH: "/usr/local/bin:/usr/bin:/bin",

@@ -3,20 +3,20 @@ import { Clock, Effect } from "effect"
 import { spawn } from "node:child_process"
 import * as fs from "node:fs"
 import * as net from "node:net"
-import { fileURLToPath } from "node:url"
 import * as Layers from "../../src/Layers.ts"
 import * as Message from "../../src/Message.ts"
 import { Messaging } from "../../src/Messaging.ts"
 import { sized } from "../utils/effort.ts"
+import { fixture } from "../utils/programs.ts"
 import { frame, ping, pong, replied, type Server, withServer } from "../utils/server.ts"
 
-const fixture = fileURLToPath(new URL("../fixtures/crowd.ts", import.meta.url))
+const program = await fixture("crowd")
 
 /** A crowd in a process of its own, at its full number when returned. `leave` ends it and answers with its counts. */
 const gather = Effect.fnUntraced(function*({ socketPath }: Server, holders: number, rate: number, says: string) {
   const child = yield* Effect.acquireRelease(
     Effect.sync(() =>
-      spawn(process.execPath, [fixture, socketPath, `${holders}`, `${rate}`, says], {
+      spawn(process.execPath, [program, socketPath, `${holders}`, `${rate}`, says], {
         stdio: ["pipe", "pipe", "inherit"]
       })
     ),

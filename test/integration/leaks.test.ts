@@ -2,11 +2,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { spawn } from "node:child_process"
-import { fileURLToPath } from "node:url"
 import { sized } from "../utils/effort.ts"
+import { fixture } from "../utils/programs.ts"
 import type { Counts } from "../utils/resources.ts"
 
-const fixture = fileURLToPath(new URL("../fixtures/soak.ts", import.meta.url))
+const program = await fixture("soak")
 
 interface Held {
   readonly descriptors: Counts
@@ -28,7 +28,7 @@ const soak = (what: "messages" | "cycles", count: number) =>
   Effect.callback<Measured>((resume) => {
     const child = spawn(
       process.execPath,
-      ["--expose-gc", "--conditions=effect-messaging-source", fixture, what, String(count)],
+      ["--expose-gc", program, what, String(count)],
       { stdio: ["ignore", "pipe", "inherit"] }
     )
     let text = ""

@@ -6,12 +6,12 @@ import * as crypto from "node:crypto"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import * as readline from "node:readline"
-import { fileURLToPath } from "node:url"
 import { hmac } from "../utils/judge.ts"
+import { fixture } from "../utils/programs.ts"
 import { connectRaw, type RawPeer } from "../utils/rawPeer.ts"
 import { withTempHost } from "../utils/tempHost.ts"
 
-const fixture = fileURLToPath(new URL("../fixtures/flooded.ts", import.meta.url))
+const program = await fixture("flooded")
 const MiB = 2 ** 20
 const peers = 128
 
@@ -29,7 +29,7 @@ const withFlooded = <A, E, R>(writeTimeout: number, use: (flooded: Flooded) => E
         Effect.sync((): ChildProcess =>
           spawn(
             process.execPath,
-            ["--expose-gc", "--conditions=effect-messaging-source", fixture, String(writeTimeout)],
+            ["--expose-gc", program, String(writeTimeout)],
             { env: { HOME: host.homedir, TMPDIR: host.tmpdir }, stdio: ["pipe", "pipe", "inherit"] }
           )
         ),

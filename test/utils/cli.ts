@@ -1,27 +1,18 @@
 /**
- * The command line as real processes, with directories of their own. It is bundled first, as it is published: that is
- * what users run, and it starts several times as fast as the sources do.
+ * The command line as real processes, with directories of their own. It is the bundle that is published: what users run.
  */
 import { Context, Effect, Layer, Option } from "effect"
 import { spawn } from "node:child_process"
-import * as fs from "node:fs"
-import * as os from "node:os"
 import * as path from "node:path"
-import { fileURLToPath } from "node:url"
-import { afterAll } from "vitest"
-import { bundle } from "../../scripts/bundle.ts"
 import { Host } from "../../src/Host.ts"
 import * as Inbox from "../../src/Inbox.ts"
 import * as Layers from "../../src/Layers.ts"
 import type * as Limits from "../../src/Limits.ts"
 import * as Messaging from "../../src/Messaging.ts"
+import { commandLine, root } from "./programs.ts"
 import { contents, makeTempHost } from "./tempHost.ts"
 
-export const root = fileURLToPath(new URL("../..", import.meta.url))
-const built = fs.mkdtempSync(path.join(os.tmpdir(), "em-cli-"))
-afterAll(() => fs.rmSync(built, { recursive: true, force: true }))
-await bundle(built)
-export const bin = path.join(built, "bin.js")
+export const bin = await commandLine()
 export const variable = "CLAUDE_CODE_MESSAGING_SOCKET"
 
 export interface Ended {

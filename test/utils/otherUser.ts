@@ -8,7 +8,7 @@ import { spawn, spawnSync } from "node:child_process"
 import * as fs from "node:fs"
 import * as os from "node:os"
 import * as path from "node:path"
-import { fileURLToPath } from "node:url"
+import { commandLine } from "./programs.ts"
 import { type Failed, type Worker, worker, workerFixture } from "./worker.ts"
 
 export type { Failed } from "./worker.ts"
@@ -127,7 +127,7 @@ export const user = Effect.fnUntraced(function*(arena: Arena, uid: number, { env
   } satisfies User
 })
 
-const bin = fileURLToPath(new URL("../../src/cli/bin.ts", import.meta.url))
+const bin = await commandLine()
 
 /** A command line of `uid`'s, from start to end. */
 export const runCli = (

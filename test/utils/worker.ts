@@ -6,7 +6,7 @@ import { Effect } from "effect"
 import { spawn } from "node:child_process"
 import type * as fs from "node:fs"
 import { createInterface } from "node:readline"
-import { fileURLToPath } from "node:url"
+import { fixture } from "./programs.ts"
 
 export type Command =
   | { readonly do: "fs"; readonly name: keyof typeof fs; readonly args: ReadonlyArray<unknown> }
@@ -28,7 +28,7 @@ export interface Worker {
   readonly kill: Effect.Effect<void>
 }
 
-export const workerFixture = fileURLToPath(new URL("../fixtures/worker.ts", import.meta.url))
+export const workerFixture = await fixture("worker")
 
 export interface WorkerOptions {
   /** What to run with the arguments `args` and the fixture. Default: Node. */
