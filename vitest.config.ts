@@ -10,6 +10,8 @@ export default defineConfig({
     globalSetup: ["test/utils/printSeed.ts", "test/utils/programDirectory.ts"],
     testTimeout: timeout,
     hookTimeout: timeout,
-    maxWorkers: 2
+    maxWorkers: 2,
+    // A process for many files, so that `effect` is loaded once: every file gives back what it takes.
+    isolate: false
   }
 })

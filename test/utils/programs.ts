@@ -4,28 +4,18 @@
  * place.
  */
 import * as fs from "node:fs"
-import * as os from "node:os"
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
 import { rolldown } from "rolldown"
-import { afterAll } from "vitest"
 import { bundle } from "../../scripts/bundle.ts"
 
 export const root = fileURLToPath(new URL("../..", import.meta.url))
 
-/** Where `MESSAGING_TEST_PROGRAMS` is not set, as under another runner, a place for this file alone. */
-const place = (() => {
-  const shared = process.env["MESSAGING_TEST_PROGRAMS"]
-  if (shared !== undefined) return shared
-  const own = fs.mkdtempSync(path.join(os.tmpdir(), "em-programs-"))
-  // Other users run them, too.
-  fs.chmodSync(own, 0o755)
-  afterAll(() => fs.rmSync(own, { recursive: true, force: true }))
-  return own
-})()
+const place = process.env["MESSAGING_TEST_PROGRAMS"]
 
 /** Two test files may build the same one at once; what is there is whole. */
 const built = async (name: string, build: (directory: string) => Promise<unknown>): Promise<string> => {
+  if (place === undefined) throw new Error("MESSAGING_TEST_PROGRAMS is not set: run the tests with vitest")
   const directory = path.join(place, name)
   if (fs.existsSync(directory)) return directory
   const making = `${directory}.${process.pid}`
