@@ -9,8 +9,6 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
@@ -20,8 +18,8 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { Buffer } from "node:buffer"
 import { encodeFrame, type Frame, type FramingError, makeDecoder } from "./Framing.ts"
+import * as consumer from "./internal/consumer.ts"
 import * as metrics from "./internal/metrics.ts"
-import * as trace from "./internal/trace.ts"
 import { Limits, type Values } from "./Limits.ts"
 import { decodeResult, type Message, withoutToken } from "./Message.ts"
 
@@ -227,6 +225,7 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
   let processing = 0
   let nextId = 1
   const sizeUnsafe = (): Size => ({ entries: entries.length - head + processing, bytes })
+  const isFilled = () => entries.length > head
   const measure = () => meter.inbox(entries.length - head + processing, bytes)
 
   // Opening the latch runs whoever waits, there and then. Not inside the caller, which is a connection's frame loop: the
@@ -237,7 +236,9 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
     isWaking = true
     queueMicrotask(() => {
       isWaking = false
-      if (entries.length > head) filled.openUnsafe()
+      if (!isFilled()) return
+      filled.openUnsafe()
+      for (const wake of source.consumers) wake()
     })
   }
 
@@ -316,36 +317,7 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
     wakeReaders()
   }
 
-  const handleOne = <E, R>(handler: Handler<E, R>) =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.gen(function*() {
-        yield* restore(filled.await)
-        const entry = begin()
-        if (entry === undefined) return
-        // In a fiber of its own, so that what it forks ends with it, and a handler that cancels itself is told from a loop
-        // that is cancelled.
-        const handled = Effect.tap(
-          Effect.suspend(() => handler(entry)),
-          (value) => typeof value === "string" ? entry.reply(value) : Effect.void
-        )
-        const attributes = { id: entry.id, type: entry.message.type }
-        const handling = yield* trace.continued(handled, "Inbox.consume", entry.traceparent, attributes).pipe(
-          Effect.forkChild({ startImmediately: true })
-        )
-        // Most handlers end at once; waiting for those would end the turn, and so the batch of their answers.
-        const exit = handling.pollUnsafe() ?? (yield* restore(Fiber.await(handling)).pipe(
-          Effect.onInterrupt(() =>
-            Fiber.interrupt(handling).pipe(
-              Effect.andThen(Fiber.await(handling)),
-              // It may have ended just before it could be interrupted.
-              Effect.map((exit) => Exit.hasInterrupts(exit) ? putBack(entry) : finish(entry, Exit.isSuccess(exit)))
-            )
-          )
-        ))
-        finish(entry, Exit.isSuccess(exit))
-        if (Exit.isFailure(exit)) yield* Effect.logWarning(`the handler of ${entry.id} failed`, exit.cause)
-      })
-    )
+  const source: consumer.Source<StoredEntry> = { begin, finish, putBack, isFilled, consumers: new Set() }
 
   return Inbox.of({
     offer: Effect.fnUntraced(function*(message: Message) {
@@ -362,13 +334,7 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
     }),
     stream: Stream.fromPull(Effect.succeed(Effect.map(take, (entry) => [entry] as const))),
     arrivals: Stream.unwrap(Effect.map(subscribe, Stream.fromQueue)),
-    consume: <E, R>(handler: Handler<E, R>, options?: ConsumeOptions) =>
-      Effect.forEach(
-        Array.from({ length: options?.concurrency ?? 1 }),
-        // The scheduler sees to it that others get their turn; one entry a turn would make each answer a write.
-        () => Effect.forever(handleOne(handler), { disableYield: true }),
-        { concurrency: "unbounded", discard: true }
-      ) as Effect.Effect<never, never, R>,
+    consume: (handler, options) => consumer.consume(source, handler, options?.concurrency ?? 1),
     size: Effect.sync(sizeUnsafe),
     sizeUnsafe
   })

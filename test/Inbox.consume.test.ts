@@ -219,10 +219,10 @@ describe("Inbox.consume", () => {
     it.effect("does not put back an entry whose handler had ended", () =>
       withInbox((inbox) =>
         Effect.gen(function*() {
-          const { entry, outcomes } = receive(inbox, Message.text("a"))
           let loop: Fiber.Fiber<unknown> | undefined
           // Begins at the end of this turn, and ends in the same step in which it interrupts the loop.
           loop = yield* consuming(inbox, () => Effect.sync(() => loop?.interruptUnsafe()))
+          const { entry, outcomes } = receive(inbox, Message.text("a"))
           assert.strictEqual(entry.status, "waiting")
           yield* Fiber.await(loop)
           assert.strictEqual(entry.status, "processed")

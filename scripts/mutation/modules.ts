@@ -77,6 +77,10 @@ export const modules: Record<string, { readonly source: string; readonly tests: 
       "test/observability.test.ts"
     ]
   },
+  consumer: {
+    source: "src/internal/consumer.ts",
+    tests: ["test/internal/consumer.test.ts", "test/Inbox.consume.test.ts", "test/observability.test.ts"]
+  },
   NodeTransport: { source: "src/NodeTransport.ts", tests: [...sockets, "test/Layers.test.ts"] },
   socketPath: {
     source: "src/internal/socketPath.ts",

@@ -1,0 +1,88 @@
+/**
+ * The loop behind `Inbox.consume`: each entry's handler runs in a fiber of its own, so that what it forks ends with it,
+ * and a handler that cancels itself is told from a loop that is cancelled. One fiber starts them; the end of one starts
+ * the next, since waking a fiber costs more than most handlers.
+ */
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
+import type { Entry, Handler } from "../Inbox.ts"
+import * as trace from "./trace.ts"
+
+/** The inbox as a consumer sees it. Every call is one synchronous step. */
+export interface Source<A extends Entry> {
+  /** The oldest entry that waits; it then counts as in hand until `finish` or `putBack`. */
+  readonly begin: () => A | undefined
+  readonly finish: (entry: A, succeeded: boolean) => void
+  readonly putBack: (entry: A) => void
+  readonly isFilled: () => boolean
+  /** Called when there is something to begin. */
+  readonly consumers: Set<() => void>
+}
+
+const handle = <E, R>(handler: Handler<E, R>, entry: Entry) => {
+  const handled = Effect.suspend(() => handler(entry))
+  const answered = entry.message.type === "query"
+    ? Effect.tap(handled, (value) => typeof value === "string" ? entry.reply(value) : Effect.void)
+    : handled
+  return trace.continued(answered, "Inbox.consume", entry.traceparent, { id: entry.id, type: entry.message.type })
+}
+
+/** Handles entries until it is interrupted; what it has in hand then goes back. */
+export const consume = <A extends Entry, E, R>(
+  source: Source<A>,
+  handler: Handler<E, R>,
+  concurrency: number
+): Effect.Effect<never, never, R> =>
+  Effect.contextWith((context: Context.Context<R>) => {
+    const run = Effect.runForkWith(context)
+    // Handlers that have not ended, each with its entry.
+    const inHand = new Map<A, Fiber.Fiber<unknown, unknown>>()
+    const ready = Latch.makeUnsafe(true)
+    let isStarting = false
+    let isStopping = false
+
+    const settle = (entry: A, exit: Exit.Exit<unknown, unknown>) => {
+      if (isStopping && Exit.hasInterrupts(exit)) return source.putBack(entry)
+      source.finish(entry, Exit.isSuccess(exit))
+      if (Exit.isFailure(exit)) run(Effect.logWarning(`the handler of ${entry.id} failed`, exit.cause))
+    }
+    const startNext = () => {
+      const entry = source.begin()
+      if (entry === undefined) return
+      isStarting = true
+      const fiber = run(handle(handler, entry))
+      isStarting = false
+      const exit = fiber.pollUnsafe()
+      if (exit !== undefined) return settle(entry, exit)
+      inHand.set(entry, fiber)
+      fiber.addObserver((exit) => {
+        inHand.delete(entry)
+        settle(entry, exit)
+        if (isStopping || isStarting) return
+        startNext()
+        // That one may have ended at once.
+        wake()
+      })
+    }
+    const hasWork = () => {
+      const found = inHand.size < concurrency && source.isFilled()
+      if (!found) ready.closeUnsafe()
+      return found
+    }
+    const wake = () => {
+      if (inHand.size < concurrency && source.isFilled()) ready.openUnsafe()
+    }
+    // An effect for each, so that the loop can be interrupted and yields like any other.
+    const start = Effect.sync(startNext)
+    const startAll = Effect.whileLoop({ while: hasWork, body: () => start, step: () => {} })
+    const stop = Effect.suspend(() => {
+      isStopping = true
+      source.consumers.delete(wake)
+      return Fiber.interruptAll(inHand.values())
+    })
+    source.consumers.add(wake)
+    return Effect.forever(Effect.andThen(ready.await, startAll), { disableYield: true }).pipe(Effect.ensuring(stop))
+  })
