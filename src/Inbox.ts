@@ -85,6 +85,12 @@ export class InboxFull extends Schema.TaggedError<InboxFull>()("InboxFull", {
   }
 }
 
+/** Whoever passes on to the sender what becomes of an entry. */
+export interface Observer {
+  /** Called at most once for each kind of outcome. Says whether the sender waits for it; must not throw. */
+  readonly onOutcome: (outcome: Outcome) => boolean
+}
+
 /** What a connection has read, ready to be stored. */
 export interface Received {
   /** The message as the application may see it. */
@@ -95,8 +101,8 @@ export interface Received {
   readonly bytes: number
   /** The sender's span, as it was sent. */
   readonly traceparent?: string | undefined
-  /** Told what becomes of the entry, at most once for each kind of outcome; must not throw. */
-  readonly onOutcome?: ((outcome: Outcome) => boolean) | undefined
+  /** Told what becomes of the entry. */
+  readonly observer?: Observer | undefined
 }
 
 /** What an inbox holds. */
@@ -140,6 +146,11 @@ export class Inbox extends Context.Service<Inbox, {
   readonly sizeUnsafe: () => Size
 }>()("effect-messaging/Inbox") {}
 
+/** Shared by all entries of one millisecond: a number that large would be an object of its own in each. */
+interface Instant {
+  readonly millis: number
+}
+
 /** The mutable part of an entry; only `make` below writes to it. */
 class StoredEntry implements Entry {
   status: Entry["status"] = "waiting"
@@ -148,20 +159,20 @@ class StoredEntry implements Entry {
   readonly sender: Sender
   readonly bytes: number
   readonly traceparent: string | undefined
-  private readonly receivedAtMillis: number
+  readonly #receivedAt: Instant
   readonly ordinal: number
-  readonly #onOutcome: Received["onOutcome"]
+  readonly #observer: Observer | undefined
   #replied = false
 
-  constructor(ordinal: number, received: Received, receivedAtMillis: number) {
+  constructor(ordinal: number, received: Received, receivedAt: Instant) {
     this.ordinal = ordinal
     this.id = `uds-${ordinal}`
     this.message = received.message
     this.sender = received.sender
     this.bytes = received.bytes
     this.traceparent = received.traceparent
-    this.receivedAtMillis = receivedAtMillis
-    this.#onOutcome = received.onOutcome
+    this.#receivedAt = receivedAt
+    this.#observer = received.observer
   }
 
   // Made when it is asked for, since most entries are not replied to.
@@ -170,18 +181,18 @@ class StoredEntry implements Entry {
       Effect.sync(() => {
         if (this.#replied || this.message.type !== "query") return false
         this.#replied = true
-        return this.#onOutcome?.({ _tag: "Replied", data }) ?? false
+        return this.#observer?.onOutcome({ _tag: "Replied", data }) ?? false
       })
   }
 
   /** The end of its handling, told once. A query that failed unanswered is answered by the failure. */
   settle(succeeded: boolean): void {
     this.status = succeeded ? "processed" : "failed"
-    this.#onOutcome?.(succeeded ? { _tag: "Handled" } : { _tag: "Failed", answered: this.#replied })
+    this.#observer?.onOutcome(succeeded ? { _tag: "Handled" } : { _tag: "Failed", answered: this.#replied })
   }
 
   get receivedAt() {
-    return DateTime.makeUnsafe(this.receivedAtMillis)
+    return DateTime.makeUnsafe(this.#receivedAt.millis)
   }
 }
 
@@ -224,6 +235,7 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
   // Entries in the hands of `consume`: they count, and do not wait.
   let processing = 0
   let nextId = 1
+  let instant: Instant = { millis: Number.NaN }
   const sizeUnsafe = (): Size => ({ entries: entries.length - head + processing, bytes })
   const isFilled = () => entries.length > head
   const measure = () => meter.inbox(entries.length - head + processing, bytes)
@@ -249,7 +261,8 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
     if (bytes + received.bytes > limits.maxInboxBytes) {
       return Result.fail(new InboxFull({ limit: "maxInboxBytes", value: limits.maxInboxBytes }))
     }
-    const entry = new StoredEntry(nextId++, received, now)
+    if (instant.millis !== now) instant = { millis: now }
+    const entry = new StoredEntry(nextId++, received, instant)
     entries.push(entry)
     bytes += entry.bytes
     for (const queue of subscribers) Queue.offerUnsafe(queue, entry)

@@ -28,7 +28,7 @@ const receive = (inbox: Service, message: Message.Message) => {
     message,
     sender: { address: undefined, verified: false },
     bytes: 10,
-    onOutcome: (outcome) => outcomes.push(outcome) > 0
+    observer: { onOutcome: (outcome) => outcomes.push(outcome) > 0 }
   }, 0))
   return { entry, outcomes }
 }

@@ -69,7 +69,7 @@ const agree = (commands: ReadonlyArray<Command>) =>
       const seen = deliveries.find("", messageId, 0)
       assert.strictEqual(seen?.ackId, known.get(messageId))
       if (seen !== undefined) return
-      const delivery = new deliveriesOf.Delivery(0)
+      const delivery = new deliveriesOf.Delivery(deliveries, 0)
       const room = fits(bytes)
       const sender: Inbox.Sender = { address: undefined, verified: false }
       const data = `${messageId} ${ordinal}`

@@ -99,7 +99,7 @@ describe("Inbox", () => {
             message,
             sender: { address: undefined, verified: false },
             bytes: 1,
-            onOutcome: (outcome) => told.push(outcome) > 0
+            observer: { onOutcome: (outcome) => told.push(outcome) > 0 }
           }, 0))
         const text = asked(message("a"))
         assert.isFalse(yield* text.reply("b"))

@@ -3,12 +3,12 @@
  * So a message that is sent again, because its ack was lost, is not stored again and loses no receipt or answer.
  */
 import * as Duration from "effect/Duration"
-import type { Outcome } from "../Inbox.ts"
+import type { Observer, Outcome } from "../Inbox.ts"
 import type { Values } from "../Limits.ts"
 import * as fifos from "./fifo.ts"
 import { readNumber } from "./messageIds.ts"
 
-/** Tells one connection; undefined while the sender has none. */
+/** Tells one connection. */
 export type Listener = (outcome: Outcome) => void
 
 /** Most messages have no outcome that anybody waits for. */
@@ -18,8 +18,9 @@ const none: ReadonlyArray<Outcome> = []
  * One stored message. Lives as long as its entry or the memory of its id, whichever is longer; there are as many as an
  * endpoint remembers, so it is one object and no more: three cost a tenth of all that a message costs.
  */
-export class Delivery {
+export class Delivery implements Observer {
   ackId = ""
+  /** Undefined while the sender has no connection. */
   listener: Listener | undefined
   /** Written by `settle`, and by the memory when it forgets them. */
   outcomes = none
@@ -28,10 +29,17 @@ export class Delivery {
   // Where it is found; written when it is remembered.
   sender = ""
   key: Key = 0
+  /** Whole milliseconds: a number with a fraction would be an object of its own. */
   readonly rememberedAt: number
+  readonly #deliveries: Deliveries
 
-  constructor(rememberedAt: number) {
-    this.rememberedAt = rememberedAt
+  constructor(deliveries: Deliveries, rememberedAt: number) {
+    this.#deliveries = deliveries
+    this.rememberedAt = Math.trunc(rememberedAt)
+  }
+
+  onOutcome(outcome: Outcome) {
+    return this.#deliveries.settle(this, outcome)
   }
 }
 
@@ -44,13 +52,23 @@ export interface Deliveries {
 
 type Key = string | number
 
+/** Numbers that a sender may leave out, since it gives them to its other peers, without leaving its row. */
+const maxGap = 16
+
 /**
- * What is remembered of one sender. Programs number their messages behind a prefix of their own: by its number a message
- * is kept and found in 0.06 µs, by its text in 0.2.
+ * What is remembered of one sender. Programs number their messages behind a prefix of their own; those that come in that
+ * order stand in a row, where finding and forgetting one costs next to nothing. A map of 10,000 costs 0.5 µs a message,
+ * and is made anew again and again.
  */
 class Remembered {
   readonly #prefix: string
-  readonly #deliveries = new Map<Key, Delivery>()
+  // The number of the first in the row. What stands before `#head` is forgotten.
+  #first = 0
+  #row: Array<Delivery | undefined> = []
+  #head = 0
+  // Everything else.
+  readonly #others = new Map<Key, Delivery>()
+  #count = 0
 
   constructor(firstId: string) {
     this.#prefix = firstId.slice(0, firstId.search(/\d*$/))
@@ -60,15 +78,32 @@ class Remembered {
     return readNumber(messageId, this.#prefix.length, messageId.length) ?? messageId
   }
   get(key: Key) {
-    return this.#deliveries.get(key)
+    return (typeof key === "number" ? this.#row[key - this.#first] : undefined) ?? this.#others.get(key)
   }
+  /** The key is a new one. */
   set(key: Key, delivery: Delivery) {
-    this.#deliveries.set(key, delivery)
+    this.#count++
+    if (typeof key !== "number") return void this.#others.set(key, delivery)
+    if (this.#row.length === 0) this.#first = key
+    const gap = key - this.#first - this.#row.length
+    if (gap < 0 || gap > maxGap) return void this.#others.set(key, delivery)
+    for (let i = 0; i < gap; i++) this.#row.push(undefined)
+    this.#row.push(delivery)
   }
   /** Says whether that was the last. */
   delete(key: Key) {
-    this.#deliveries.delete(key)
-    return this.#deliveries.size === 0
+    this.#count--
+    if (this.#others.size === 0 || !this.#others.delete(key)) this.#deleteFromRow(Number(key) - this.#first)
+    return this.#count === 0
+  }
+  #deleteFromRow(at: number) {
+    const row = this.#row
+    row[at] = undefined
+    while (this.#head < row.length && row[this.#head] === undefined) this.#head++
+    if (this.#head < row.length && (this.#head < 16 || this.#head * 2 < row.length)) return
+    this.#row = row.slice(this.#head)
+    this.#first += this.#head
+    this.#head = 0
   }
 }
 

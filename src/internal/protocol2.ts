@@ -118,14 +118,14 @@ class Protocol2 implements Session {
     }
     // The entry's outcome goes by way of the delivery, which may outlive this connection. A handler that waits for an
     // entry may run, and end, before `offerUnsafe` returns.
-    const delivery = new Delivery(now.monotonicMillis)
+    const delivery = new Delivery(deliveries, now.monotonicMillis)
     const traceparent = message.meta?.["traceparent"]
     const stored = inbox.offerUnsafe({
       message: Message.withoutEnvelope(message),
       sender,
       bytes: frame.weight,
       traceparent: typeof traceparent === "string" ? traceparent : undefined,
-      onOutcome: (outcome) => deliveries.settle(delivery, outcome)
+      observer: delivery
     }, now.millis)
     if (Result.isFailure(stored)) {
       this.#link.meter.refused("full")

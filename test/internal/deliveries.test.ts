@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Duration } from "effect"
 import type { Outcome } from "../../src/Inbox.ts"
 import * as deliveriesOf from "../../src/internal/deliveries.ts"
+import { makeRandom } from "../utils/effort.ts"
 
 const make = (limits: { readonly count?: number; readonly bytes?: number } = {}) =>
   deliveriesOf.make({
@@ -10,7 +11,8 @@ const make = (limits: { readonly count?: number; readonly bytes?: number } = {})
     rememberTimeout: Duration.minutes(10)
   })
 
-const delivery = (ackId: string, rememberedAt = 0) => Object.assign(new deliveriesOf.Delivery(rememberedAt), { ackId })
+const delivery = (ackId: string, rememberedAt = 0, deliveries = make()) =>
+  Object.assign(new deliveriesOf.Delivery(deliveries, rememberedAt), { ackId })
 
 const age = Duration.toMillis(Duration.minutes(10))
 
@@ -47,6 +49,34 @@ describe("deliveries", () => {
     for (const id of ids) deliveries.remember("/alice", id, delivery(id))
     for (const id of ids) assert.strictEqual(deliveries.find("/alice", id, 0)?.ackId, id)
   })
+
+  it.each([1, 16, 17, 1_000])(
+    "finds what it should, and only that, where %d is the longest step between ids",
+    (step) => {
+      const random = makeRandom()
+      const count = 3_000
+      const deliveries = make({ count })
+      const model = new Map<string, deliveriesOf.Delivery>()
+      let number = 0
+      for (let i = 0; i < 4 * count; i++) {
+        number += 1 + Math.floor(random() * step)
+        // Now and then one that comes late, or again, or is no number.
+        const dice = random()
+        const id = dice < 0.02 ? `m-${Math.floor(random() * number)}` : dice < 0.04 ? `other ${i}` : `m-${number}`
+        assert.strictEqual(deliveries.find("/alice", id, 0), model.get(id))
+        if (model.has(id)) continue
+        const stored = delivery(`uds-${i}`)
+        deliveries.remember("/alice", id, stored)
+        model.set(id, stored)
+        const [oldest = ""] = model.keys()
+        if (model.size > count) model.delete(oldest)
+      }
+      for (let n = 0; n <= number; n += step) {
+        assert.strictEqual(deliveries.find("/alice", `m-${n}`, 0), model.get(`m-${n}`))
+      }
+      for (const [id, stored] of model) assert.strictEqual(deliveries.find("/alice", id, 0), stored)
+    }
+  )
 
   it("forgets the oldest beyond the count", () => {
     const deliveries = make({ count: 2 })
