@@ -67,7 +67,9 @@ describe("README.md", () => {
   })
 
   it("names each span", () => {
-    const made = [...`${read("src/Messaging.ts")}${read("src/internal/consumer.ts")}`.matchAll(/"((?:Messaging|Inbox)\.[a-z]+)"/g)]
+    const made = [
+      ...`${read("src/Messaging.ts")}${read("src/internal/consumer.ts")}`.matchAll(/"((?:Messaging|Inbox)\.[a-z]+)"/g)
+    ]
     const spans = made.map(([, name = ""]) => name)
     assert.isAtLeast(spans.length, 4)
     for (const name of spans) assert.include(section("## Observing"), `\`${name}\``)
