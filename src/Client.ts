@@ -119,6 +119,7 @@ const envelopeOf = (messageId: string, { traceparent, until }: RequestOptions): 
 /** A request of one fiber, which is resumed with what it picks from the answer. */
 class OwnRequest<A> implements Request {
   id: Option.Option<string> = Option.none()
+  sent = 0
   mayBeStored = false
   readonly ordinal: number
   readonly messageId: string

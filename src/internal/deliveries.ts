@@ -7,6 +7,7 @@ import type { Observer, Outcome } from "../Inbox.ts"
 import type { Values } from "../Limits.ts"
 import * as fifos from "./fifo.ts"
 import { readNumber } from "./messageIds.ts"
+import { Numbered } from "./numbered.ts"
 
 /** Tells one connection. */
 export type Listener = (outcome: Outcome) => void
@@ -52,23 +53,11 @@ export interface Deliveries {
 
 type Key = string | number
 
-/** Numbers that a sender may leave out, since it gives them to its other peers, without leaving its row. */
-const maxGap = 16
-
-/**
- * What is remembered of one sender. Programs number their messages behind a prefix of their own; those that come in that
- * order stand in a row, where finding and forgetting one costs next to nothing. A map of 10,000 costs 0.5 µs a message,
- * and is made anew again and again.
- */
+/** What is remembered of one sender. Programs number their messages behind a prefix of their own. */
 class Remembered {
   readonly #prefix: string
-  // The number of the first in the row. What stands before `#head` is forgotten.
-  #first = 0
-  #row: Array<Delivery | undefined> = []
-  #head = 0
-  // Everything else.
-  readonly #others = new Map<Key, Delivery>()
-  #count = 0
+  readonly #numbered = new Numbered<Delivery>()
+  readonly #named = new Map<string, Delivery>()
 
   constructor(firstId: string) {
     this.#prefix = firstId.slice(0, firstId.search(/\d*$/))
@@ -78,32 +67,18 @@ class Remembered {
     return readNumber(messageId, this.#prefix.length, messageId.length) ?? messageId
   }
   get(key: Key) {
-    return (typeof key === "number" ? this.#row[key - this.#first] : undefined) ?? this.#others.get(key)
+    return typeof key === "number" ? this.#numbered.get(key) : this.#named.get(key)
   }
   /** The key is a new one. */
   set(key: Key, delivery: Delivery) {
-    this.#count++
-    if (typeof key !== "number") return void this.#others.set(key, delivery)
-    if (this.#row.length === 0) this.#first = key
-    const gap = key - this.#first - this.#row.length
-    if (gap < 0 || gap > maxGap) return void this.#others.set(key, delivery)
-    for (let i = 0; i < gap; i++) this.#row.push(undefined)
-    this.#row.push(delivery)
+    if (typeof key === "number") this.#numbered.set(key, delivery)
+    else this.#named.set(key, delivery)
   }
   /** Says whether that was the last. */
   delete(key: Key) {
-    this.#count--
-    if (this.#others.size === 0 || !this.#others.delete(key)) this.#deleteFromRow(Number(key) - this.#first)
-    return this.#count === 0
-  }
-  #deleteFromRow(at: number) {
-    const row = this.#row
-    row[at] = undefined
-    while (this.#head < row.length && row[this.#head] === undefined) this.#head++
-    if (this.#head < row.length && (this.#head < 16 || this.#head * 2 < row.length)) return
-    this.#row = row.slice(this.#head)
-    this.#first += this.#head
-    this.#head = 0
+    if (typeof key === "number") this.#numbered.delete(key)
+    else this.#named.delete(key)
+    return this.#numbered.size + this.#named.size === 0
   }
 }
 

@@ -16,6 +16,7 @@ import type { Values } from "../Limits.ts"
 import { ConnectionLost, MessagingError, Timeout } from "../MessagingError.ts"
 import { monotonicMillis } from "./expiry.ts"
 import * as fifos from "./fifo.ts"
+import { Numbered } from "./numbered.ts"
 import type { Answer, Carried, End, Link, Request } from "./request.ts"
 
 export interface Peer {
@@ -61,7 +62,7 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
   const patient = fifos.make<Request>()
   const full = new Set<Request>()
   let isFull = false
-  const inFlight = new Map<number, Request>()
+  const inFlight = new Numbered<Request>()
   let inFlightBytes = 0
   let link: Link | undefined
   // When the connection was last of use, in milliseconds, and whether it has been of any.
@@ -168,7 +169,7 @@ export const make = ({ clock, connect, fork, limits, onEnd, onRetry, socketPath 
 
   // Whoever is told an end may give up others in the same step; those are told none.
   const isHere = (request: Request) =>
-    inFlight.has(request.ordinal) || waiting.has(request) || patient.has(request) || full.has(request)
+    inFlight.get(request.ordinal) === request || waiting.has(request) || patient.has(request) || full.has(request)
   const all = () => inOrder([...inFlight.values(), ...waiting.toArray(), ...patient.toArray(), ...full])
 
   const failAll = (error: (mayBeStored: boolean) => MessagingError) => {

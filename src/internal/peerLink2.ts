@@ -55,6 +55,7 @@ export const make = Effect.fnUntraced(function*(
   const read = makeReader(pull, decoder)
   const { rest, transcript } = yield* greet(peer, own?.socketPath, read, write)
   const writer = writers.make(write)
+  let sent = 0
   const say = (frame: object) => {
     const text = `${JSON.stringify(frame)}\n`
     writer.push(text, Buffer.byteLength(text))
@@ -106,11 +107,9 @@ export const make = Effect.fnUntraced(function*(
         case Message.errorTexts.frameTimeout:
           return { _tag: "Lost" }
         default: {
-          for (const request of inFlight.values()) {
-            if (Option.isSome(request.id)) continue
-            failOne(request, refusal(peer, text, {}, limits))
-            break
-          }
+          const unanswered = Array.from(inFlight.values()).filter(({ id }) => Option.isNone(id))
+          const [first] = unanswered.sort((a, b) => a.sent - b.sent)
+          if (first !== undefined) failOne(first, refusal(peer, text, {}, limits))
           return { _tag: "Refused" }
         }
       }
@@ -160,6 +159,7 @@ export const make = Effect.fnUntraced(function*(
     backlog: writer.size,
     submit: (request) => {
       request.id = Option.none()
+      request.sent = ++sent
       writer.push(request.frame, request.bytes)
     },
     run

@@ -33,6 +33,8 @@ export interface Request {
   readonly deadline: number
   /** The id of the entry, once the ack has told it. Written by the link that carries the request. */
   id: Option.Option<string>
+  /** Counts up with each request that a connection takes on. Written by the link. */
+  sent: number
   /** Whether a connection that had it was lost. Written by the peer. */
   mayBeStored: boolean
   /** Tells the caller, once, of whichever comes first. */
@@ -42,8 +44,8 @@ export interface Request {
 
 /** What a connection has of the requests it carries. */
 export interface Carried {
-  /** Sent, or about to be, and not ended, by ordinal; in the order of sending. */
-  readonly inFlight: ReadonlyMap<number, Request>
+  /** Sent, or about to be, and not ended, by ordinal. */
+  readonly inFlight: Pick<ReadonlyMap<number, Request>, "get" | "size"> & { readonly values: () => Iterable<Request> }
   readonly succeed: (request: Request, answer: Answer) => void
   readonly fail: (request: Request, error: MessagingError) => void
   /** All that has arrived together has been told; the socket takes more. */

@@ -50,6 +50,7 @@ export const makeRequest = (
     retryWhenFull,
     deadline,
     id: Option.none(),
+    sent: 0,
     mayBeStored: false,
     succeed: (answer) => end(Exit.succeed(answer)),
     fail: (error) => end(Exit.fail(error)),
