@@ -120,6 +120,7 @@ const envelopeOf = (messageId: string, { traceparent, until }: RequestOptions): 
 class OwnRequest<A> implements Request {
   id: Option.Option<string> = Option.none()
   sent = 0
+  place = 0
   mayBeStored = false
   readonly ordinal: number
   readonly messageId: string

@@ -146,6 +146,8 @@ export class Inbox extends Context.Service<Inbox, {
   readonly sizeUnsafe: () => Size
 }>()("effect-messaging/Inbox") {}
 
+const handled: Outcome = { _tag: "Handled" }
+
 /** Shared by all entries of one millisecond: a number that large would be an object of its own in each. */
 interface Instant {
   readonly millis: number
@@ -188,7 +190,7 @@ class StoredEntry implements Entry {
   /** The end of its handling, told once. A query that failed unanswered is answered by the failure. */
   settle(succeeded: boolean): void {
     this.status = succeeded ? "processed" : "failed"
-    this.#observer?.onOutcome(succeeded ? { _tag: "Handled" } : { _tag: "Failed", answered: this.#replied })
+    this.#observer?.onOutcome(succeeded ? handled : { _tag: "Failed", answered: this.#replied })
   }
 
   get receivedAt() {

@@ -6,11 +6,14 @@ import * as Duration from "effect/Duration"
 import type { Observer, Outcome } from "../Inbox.ts"
 import type { Values } from "../Limits.ts"
 import * as fifos from "./fifo.ts"
+import type { Placed } from "./fifo.ts"
 import { readNumber } from "./messageIds.ts"
 import { Numbered } from "./numbered.ts"
 
-/** Tells one connection. */
-export type Listener = (outcome: Outcome) => void
+/** One connection that is told. */
+export interface Listener {
+  readonly tell: (outcome: Outcome) => void
+}
 
 /** Most messages have no outcome that anybody waits for. */
 const none: ReadonlyArray<Outcome> = []
@@ -19,7 +22,7 @@ const none: ReadonlyArray<Outcome> = []
  * One stored message. Lives as long as its entry or the memory of its id, whichever is longer; there are as many as an
  * endpoint remembers, so it is one object and no more: three cost a tenth of all that a message costs.
  */
-export class Delivery implements Observer {
+export class Delivery implements Observer, Placed {
   ackId = ""
   /** Undefined while the sender has no connection. */
   listener: Listener | undefined
@@ -30,6 +33,7 @@ export class Delivery implements Observer {
   // Where it is found; written when it is remembered.
   sender = ""
   key: Key = 0
+  place = 0
   /** Whole milliseconds: a number with a fraction would be an object of its own. */
   readonly rememberedAt: number
   readonly #deliveries: Deliveries
@@ -148,7 +152,7 @@ export const make = (
     },
     settle: (delivery, outcome) => {
       if (!delivery.isForgotten) note(delivery, outcome)
-      delivery.listener?.(outcome)
+      delivery.listener?.tell(outcome)
       return delivery.listener !== undefined
     }
   }

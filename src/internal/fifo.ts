@@ -1,8 +1,14 @@
 /**
  * First in, first out, with removal from the middle, each in constant time. A Set keeps the order too, but finding its
- * first member passes over all that were deleted before it, which made a queue of 10,000 cost 16 µs a member.
+ * first member passes over all that were deleted before it, which made a queue of 10,000 cost 16 µs a member; and a map of
+ * the places is made anew again and again. So each member knows its own.
  */
-export interface Fifo<A extends object> {
+export interface Placed {
+  /** Where it stands in the one queue that it is in. Written by that queue. */
+  place: number
+}
+
+export interface Fifo<A extends Placed> {
   /** Does nothing to what is in it already. */
   readonly push: (item: A) => void
   readonly peek: () => A | undefined
@@ -15,23 +21,24 @@ export interface Fifo<A extends object> {
   readonly clear: () => void
 }
 
-export const make = <A extends object>(): Fifo<A> => {
-  // Where each member stands in `items`.
-  const places = new Map<A, number>()
+export const make = <A extends Placed>(): Fifo<A> => {
   // In order, with a hole for each that was removed since the last compaction. No member stands before `head`.
   let items: Array<A | undefined> = []
   let head = 0
+  let size = 0
 
+  const has = (item: A) => items[item.place] === item
   const toArray = () => items.slice(head).filter((item) => item !== undefined)
   const push = (item: A) => {
-    if (places.has(item)) return
-    places.set(item, items.length)
+    if (has(item)) return
+    item.place = items.length
     items.push(item)
+    size++
   }
   const clear = () => {
-    places.clear()
     items = []
     head = 0
+    size = 0
   }
   return {
     push,
@@ -40,17 +47,16 @@ export const make = <A extends object>(): Fifo<A> => {
       return items[head]
     },
     remove: (item) => {
-      const place = places.get(item)
-      if (place === undefined) return
-      places.delete(item)
-      items[place] = undefined
-      if (items.length <= 2 * places.size + 1_024) return
+      if (!has(item)) return
+      items[item.place] = undefined
+      size--
+      if (items.length <= 2 * size + 1_024) return
       const kept = toArray()
       clear()
       for (const item of kept) push(item)
     },
-    has: (item) => places.has(item),
-    size: () => places.size,
+    has,
+    size: () => size,
     toArray,
     clear
   }

@@ -14,6 +14,7 @@ import type { Inbox, Outcome, Sender } from "../Inbox.ts"
 import type { Values } from "../Limits.ts"
 import * as Message from "../Message.ts"
 import { type Deliveries, Delivery, type Listener } from "./deliveries.ts"
+import * as fifos from "./fifo.ts"
 import { type Link, type Moment, Refused, type Session, type Verdict } from "./session.ts"
 
 export interface Options {
@@ -36,6 +37,36 @@ export interface Link2 extends Link {
 const unauthorized = () => new Refused({ text: Message.errorTexts.unauthorized, reason: "unauthorized" })
 const invalid = () => new Refused({ text: Message.errorTexts.invalidFrame, reason: "invalid" })
 
+/** A message that its connection is to be told of. */
+class Attachment implements Listener, fifos.Placed {
+  place = 0
+  readonly delivery: Delivery
+  readonly messageId: string
+  readonly wantsReceipt: boolean
+  readonly isQuery: boolean
+  readonly #session: Protocol2
+
+  constructor(
+    session: Protocol2,
+    delivery: Delivery,
+    messageId: string,
+    wantsReceipt: boolean,
+    isQuery: boolean
+  ) {
+    this.#session = session
+    this.delivery = delivery
+    this.messageId = messageId
+    this.wantsReceipt = wantsReceipt
+    this.isQuery = isQuery
+  }
+
+  tell(outcome: Outcome) {
+    this.#session.tell(this, outcome)
+    // Nothing follows these.
+    if (outcome._tag !== "Replied") this.#session.detach(this)
+  }
+}
+
 class Protocol2 implements Session {
   readonly #options: Options
   readonly #link: Link2
@@ -43,7 +74,7 @@ class Protocol2 implements Session {
   #transcript: Handshake.Transcript | undefined
   #sender: Sender | undefined
   // Deliveries this connection has yet to be told of. Shared with the fibers that handle messages.
-  #attached: Map<Delivery, Listener> | undefined
+  #attached: fifos.Fifo<Attachment> | undefined
 
   constructor(options: Options, link: Link2) {
     this.#options = options
@@ -56,7 +87,7 @@ class Protocol2 implements Session {
   }
 
   end() {
-    for (const [delivery, listener] of this.#attached ?? []) this.#detach(delivery, listener)
+    for (const attachment of this.#attached?.toArray() ?? []) this.detach(attachment)
   }
 
   #greet(frame: Frame): Verdict {
@@ -146,30 +177,29 @@ class Protocol2 implements Session {
     const wantsReceipt = message.meta?.["receipt"] === "handled"
     const isQuery = message.type === "query"
     if (!wantsReceipt && !isQuery) return
-    const listener = (outcome: Outcome) => {
-      this.#tell(messageId, outcome, wantsReceipt, isQuery)
-      // Nothing follows these.
-      if (outcome._tag !== "Replied") this.#detach(delivery, listener)
-    }
-    delivery.listener = listener
-    this.#attached ??= new Map()
-    this.#attached.set(delivery, listener)
+    const attached = this.#attached ??= fifos.make()
+    const before = delivery.listener
+    if (before instanceof Attachment) attached.remove(before)
+    const attachment = new Attachment(this, delivery, messageId, wantsReceipt, isQuery)
+    delivery.listener = attachment
+    attached.push(attachment)
     // An application that takes its messages may never say what became of them.
     const { maxInboxEntries, maxRememberedMessages } = this.#options.limits
-    if (this.#attached.size > Math.max(maxInboxEntries, maxRememberedMessages)) {
-      const [oldest] = this.#attached
-      if (oldest !== undefined) this.#detach(...oldest)
+    if (attached.size() > Math.max(maxInboxEntries, maxRememberedMessages)) {
+      const oldest = attached.peek()
+      if (oldest !== undefined) this.detach(oldest)
     }
-    for (const outcome of delivery.outcomes) listener(outcome)
+    for (const outcome of delivery.outcomes) attachment.tell(outcome)
   }
 
-  #detach(delivery: Delivery, listener: Listener) {
-    if (this.#attached?.get(delivery) === listener) this.#attached.delete(delivery)
+  /** Nothing more is told of it here. */
+  detach(attachment: Attachment) {
+    this.#attached?.remove(attachment)
     // A later connection of the sender may have taken its place.
-    if (delivery.listener === listener) delivery.listener = undefined
+    if (attachment.delivery.listener === attachment) attachment.delivery.listener = undefined
   }
 
-  #tell(messageId: string, outcome: Outcome, wantsReceipt: boolean, isQuery: boolean) {
+  tell({ isQuery, messageId, wantsReceipt }: Attachment, outcome: Outcome) {
     const link = this.#link
     const iso = link.isoNow()
     switch (outcome._tag) {

@@ -4,6 +4,7 @@ import type * as Option from "effect/Option"
 import type { Size } from "../Inbox.ts"
 import type { Message } from "../Message.ts"
 import type { MessagingError } from "../MessagingError.ts"
+import type { Placed } from "./fifo.ts"
 
 /** What a request waits for: the ack, the end of its handling, the answer to a query, or a pong. */
 export type Until = "stored" | "handled" | "answered" | "pong"
@@ -17,7 +18,7 @@ export interface Answer {
   readonly inbox?: Size | undefined
 }
 
-export interface Request {
+export interface Request extends Placed {
   /** Counts up, one for each request of a client: what was asked first goes first, also again. */
   readonly ordinal: number
   readonly messageId: string

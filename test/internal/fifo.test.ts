@@ -2,9 +2,11 @@ import { assert, describe, it } from "@effect/vitest"
 import * as fifos from "../../src/internal/fifo.ts"
 import { makeRandom, sized } from "../utils/effort.ts"
 
-interface Item {
+interface Item extends fifos.Placed {
   readonly n: number
 }
+
+const make = (n: number): Item => ({ n, place: 0 })
 
 const numbers = (items: ReadonlyArray<Item>) => items.map(({ n }) => n)
 
@@ -16,7 +18,7 @@ describe("fifo", () => {
 
   it("shows the first without taking it", () => {
     const fifo = fifos.make<Item>()
-    const [a, b] = [{ n: 1 }, { n: 2 }]
+    const [a, b] = [make(1), make(2)]
     fifo.push(a)
     fifo.push(b)
     assert.deepStrictEqual([fifo.peek(), fifo.peek(), fifo.size()], [a, a, 2])
@@ -24,7 +26,7 @@ describe("fifo", () => {
 
   it("puts what was removed and comes again behind the others", () => {
     const fifo = fifos.make<Item>()
-    const [a, b] = [{ n: 1 }, { n: 2 }]
+    const [a, b] = [make(1), make(2)]
     for (const item of [a, b]) fifo.push(item)
     fifo.remove(a)
     fifo.push(a)
@@ -34,7 +36,7 @@ describe("fifo", () => {
 
   it("takes a member in only once", () => {
     const fifo = fifos.make<Item>()
-    const [a, b] = [{ n: 1 }, { n: 2 }]
+    const [a, b] = [make(1), make(2)]
     for (const item of [a, b, a]) fifo.push(item)
     assert.deepStrictEqual([fifo.toArray(), fifo.size()], [[a, b], 2])
     fifo.remove(a)
@@ -61,13 +63,13 @@ describe("fifo", () => {
     let peak = 0
     for (let step = 0; step < steps; step++) {
       const dice = below(1_000)
-      if (dice < 400) push({ n: n++ })
-      else if (dice < 440) push(gone[below(gone.length)] ?? { n: n++ })
-      else if (dice < 470) push(model[below(model.length)] ?? { n: n++ })
-      else if (dice < 500) remove(gone[below(gone.length)] ?? { n: -1 })
+      if (dice < 400) push(make(n++))
+      else if (dice < 440) push(gone[below(gone.length)] ?? make(n++))
+      else if (dice < 470) push(model[below(model.length)] ?? make(n++))
+      else if (dice < 500) remove(gone[below(gone.length)] ?? make(-1))
       else if (dice < 700 && model.length > 0) remove(model[0] as Item)
       else if (dice < 985 && model.length > 0) remove(model[below(model.length)] as Item)
-      else if (dice < 996) { for (let many = below(300); many > 0; many--) push({ n: n++ }) }
+      else if (dice < 996) { for (let many = below(300); many > 0; many--) push(make(n++)) }
       else if (dice < 999) { for (const item of model.slice(0, below(model.length))) remove(item) }
       else if (below(10) === 0) {
         fifo.clear()

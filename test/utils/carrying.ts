@@ -51,6 +51,7 @@ export const makeRequest = (
     deadline,
     id: Option.none(),
     sent: 0,
+    place: 0,
     mayBeStored: false,
     succeed: (answer) => end(Exit.succeed(answer)),
     fail: (error) => end(Exit.fail(error)),
