@@ -98,45 +98,60 @@ export const make: Effect.Effect<PrivateFiles, never, FileSystem.FileSystem> = E
       })
     )
 
-  const directory = Effect.fnUntraced(function*(path: string) {
-    const info = yield* required(path)
-    if (info.type === "SymbolicLink") {
-      return yield* refuse(path, "a link", "name the directory it points at instead")
-    }
-    if (info.type !== "Directory") return yield* refuse(path, "not a directory", "move the file away")
-    return info
-  })
-
-  const checkAncestor = Effect.fnUntraced(function*(path: string) {
-    const info = yield* directory(path)
-    if (!knowsOwners) return
-    if (!isOwn(info) && !Option.contains(info.uid, 0)) {
-      return yield* refuse(path, "foreign owner", "use a directory below one of your own or root's")
-    }
-    if ((info.mode & writableBits) !== 0 && (info.mode & stickyBit) === 0) {
-      return yield* refuse(path, "writable by others", `chmod go-w ${path}`)
-    }
-  })
-
-  const checkAncestors: PrivateFiles["checkAncestors"] = Effect.fnUntraced(function*(target: string) {
+  const ancestorsOf = (target: string): ReadonlyArray<string> => {
+    const ancestors: Array<string> = []
     for (let at = path.dirname(path.resolve(host.cwd, target));; at = path.dirname(at)) {
-      yield* checkAncestor(at)
-      if (at === path.dirname(at)) return
+      ancestors.push(at)
+      if (at === path.dirname(at)) return ancestors
+    }
+  }
+
+  /** Looks at all of them at once, since each look waits for the system, and judges them one after the other. */
+  const judgeAll = Effect.fnUntraced(function*(
+    paths: ReadonlyArray<string>,
+    judge: (info: FileSystem.File.Info, path: string) => DirectoryNotPrivate | undefined
+  ) {
+    const look = (path: string) => Effect.map(Effect.result(required(path)), (seen) => ({ path, seen }))
+    for (const { path, seen } of yield* Effect.forEach(paths, look, { concurrency: "unbounded" })) {
+      const problem = judge(yield* Effect.fromResult(seen), path)
+      if (problem !== undefined) return yield* problem
     }
   })
 
-  const checkPrivate: PrivateFiles["checkPrivate"] = Effect.fnUntraced(function*(path: string) {
-    yield* checkAncestors(path)
-    const info = yield* directory(path)
-    if (!knowsOwners) return
-    if (!isOwn(info)) return yield* refuse(path, "foreign owner", "use a directory of your own")
-    if ((info.mode & openBits) !== 0) {
-      // A sticky directory, such as /tmp, is shared on purpose, and so is the root.
-      const isShared = (info.mode & stickyBit) !== 0 || path === "/"
-      const remedy = isShared ? `mkdir -m 700 ${path === "/" ? "" : path}/NAME and use that` : `chmod 700 ${path}`
-      return yield* refuse(path, "open to others", remedy)
+  const judgeDirectory = (info: FileSystem.File.Info, path: string) => {
+    if (info.type === "SymbolicLink") return refuse(path, "a link", "name the directory it points at instead")
+    return info.type === "Directory" ? undefined : refuse(path, "not a directory", "move the file away")
+  }
+
+  const judgeAncestor = (info: FileSystem.File.Info, path: string) => {
+    const problem = judgeDirectory(info, path)
+    if (problem !== undefined || !knowsOwners) return problem
+    if (!isOwn(info) && !Option.contains(info.uid, 0)) {
+      return refuse(path, "foreign owner", "use a directory below one of your own or root's")
     }
-  })
+    return (info.mode & writableBits) !== 0 && (info.mode & stickyBit) === 0
+      ? refuse(path, "writable by others", `chmod go-w ${path}`)
+      : undefined
+  }
+
+  const judgePrivate = (info: FileSystem.File.Info, path: string) => {
+    const problem = judgeDirectory(info, path)
+    if (problem !== undefined || !knowsOwners) return problem
+    if (!isOwn(info)) return refuse(path, "foreign owner", "use a directory of your own")
+    if ((info.mode & openBits) === 0) return undefined
+    // A sticky directory, such as /tmp, is shared on purpose, and so is the root.
+    const isShared = (info.mode & stickyBit) !== 0 || path === "/"
+    const remedy = isShared ? `mkdir -m 700 ${path === "/" ? "" : path}/NAME and use that` : `chmod 700 ${path}`
+    return refuse(path, "open to others", remedy)
+  }
+
+  const checkAncestors: PrivateFiles["checkAncestors"] = (target) => judgeAll(ancestorsOf(target), judgeAncestor)
+
+  const checkPrivate: PrivateFiles["checkPrivate"] = (target) =>
+    judgeAll(
+      [...ancestorsOf(target), target],
+      (info, path) => path === target ? judgePrivate(info, path) : judgeAncestor(info, path)
+    )
 
   /** One level at a time and never recursive: nothing is made below a directory that has not been checked. */
   const create = Effect.fnUntraced(function*(
