@@ -75,6 +75,11 @@ const stickyBit = 0o1000
 const refuse = (path: string, problem: DirectoryNotPrivate["problem"], remedy: string) =>
   new DirectoryNotPrivate({ path, problem, remedy })
 
+const judgeDirectory = (info: FileSystem.File.Info, path: string) => {
+  if (info.type === "SymbolicLink") return refuse(path, "a link", "name the directory it points at instead")
+  return info.type === "Directory" ? undefined : refuse(path, "not a directory", "move the file away")
+}
+
 export const make: Effect.Effect<PrivateFiles, never, FileSystem.FileSystem> = Effect.gen(function*() {
   const fs = yield* FileSystem.FileSystem
   const host = yield* Host
@@ -106,22 +111,18 @@ export const make: Effect.Effect<PrivateFiles, never, FileSystem.FileSystem> = E
     }
   }
 
+  const look = (path: string) => Effect.map(Effect.result(required(path)), (seen) => ({ path, seen }))
+
   /** Looks at all of them at once, since each look waits for the system, and judges them one after the other. */
   const judgeAll = Effect.fnUntraced(function*(
     paths: ReadonlyArray<string>,
     judge: (info: FileSystem.File.Info, path: string) => DirectoryNotPrivate | undefined
   ) {
-    const look = (path: string) => Effect.map(Effect.result(required(path)), (seen) => ({ path, seen }))
     for (const { path, seen } of yield* Effect.forEach(paths, look, { concurrency: "unbounded" })) {
       const problem = judge(yield* Effect.fromResult(seen), path)
       if (problem !== undefined) return yield* problem
     }
   })
-
-  const judgeDirectory = (info: FileSystem.File.Info, path: string) => {
-    if (info.type === "SymbolicLink") return refuse(path, "a link", "name the directory it points at instead")
-    return info.type === "Directory" ? undefined : refuse(path, "not a directory", "move the file away")
-  }
 
   const judgeAncestor = (info: FileSystem.File.Info, path: string) => {
     const problem = judgeDirectory(info, path)
