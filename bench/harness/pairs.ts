@@ -123,7 +123,7 @@ export const players = async (
   contenders: ReadonlyArray<Contender>,
   settings: Settings,
   options: LaunchOptions,
-  play: (pair: Pair) => Promise<Turn>
+  play: (pair: Pair, isCounted: boolean) => Promise<Turn>
 ): Promise<{ readonly players: ReadonlyArray<Player>; readonly close: () => Promise<void> }> => {
   const absence = ({ isPeer, needs }: Contender) =>
     settings.quick && isPeer === true ? "--quick" : settings.missing.get(needs ?? "")
@@ -140,7 +140,7 @@ export const players = async (
     players: launched.map(({ absent, contender: { name }, pair }) => ({
       name,
       absent,
-      play: () => isPair(pair) ? play(pair) : Promise.reject(pair)
+      play: (isCounted) => isPair(pair) ? play(pair, isCounted) : Promise.reject(pair)
     })),
     close: async () => {
       await Promise.all(launched.map(({ pair }) => isPair(pair) ? stop(pair) : undefined))

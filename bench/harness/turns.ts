@@ -18,7 +18,8 @@ export interface Player {
   readonly name: string
   /** Why it cannot take part, if it cannot. */
   readonly absent?: string | undefined
-  readonly play: () => Promise<Turn>
+  /** What is not counted is to warm up. */
+  readonly play: (isCounted: boolean) => Promise<Turn>
 }
 
 /** What one system did in all rounds that count. */
@@ -81,7 +82,7 @@ export const takeTurns = async (
       if (player.absent !== undefined || failures.has(player)) continue
       progress(`round ${round} of ${rounds}: ${player.name}`)
       try {
-        const turn = await player.play()
+        const turn = await player.play(round > 0)
         if (round > 0) turns[i]?.push(turn)
       } catch (error) {
         failures.set(player, error instanceof Error ? error.message : String(error))
