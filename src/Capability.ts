@@ -135,8 +135,7 @@ export const make: Effect.Effect<Capability["Service"], never, FileSystem.FileSy
 
   const lookup = Effect.fnUntraced(function*(socketPath: string) {
     const home = yield* directory
-    if (Option.isNone(yield* wrap(files.inspect(home)))) return yield* notFound(socketPath)
-    yield* wrap(files.checkPrivate(home))
+    if (!(yield* wrap(files.checkPrivateIfAny(home)))) return yield* notFound(socketPath)
     const file = path.join(home, fileName(socketPath))
     const record = yield* read(file).pipe(
       Effect.catchReason(
@@ -236,8 +235,7 @@ export const make: Effect.Effect<Capability["Service"], never, FileSystem.FileSy
     ),
     list: Effect.gen(function*() {
       const home = yield* directory
-      if (Option.isNone(yield* wrap(files.inspect(home)))) return []
-      yield* wrap(files.checkPrivate(home))
+      if (!(yield* wrap(files.checkPrivateIfAny(home)))) return []
       const entries = yield* wrap(Effect.mapError(fs.readDirectory(home), failed("list", home)))
       const found = yield* Effect.forEach(
         entries.filter((entry) => /^[0-9a-f]{64}\.json$/.test(entry)),

@@ -211,12 +211,12 @@ export const make: Effect.Effect<Transport["Service"], never, FileSystem.FileSys
       }).pipe(Effect.orElseSucceed(() => [])),
     directories: Effect.gen(function*() {
       const named = host.environment["XDG_RUNTIME_DIR"]
-      const runtime = named && Option.isSome(host.uid) ? yield* Effect.option(fs.realPath(named)) : Option.none()
+      const runtime = named && Option.isSome(host.uid) ? yield* Effect.option(posix.realPath(named)) : Option.none()
       return {
         runtimeDirectory: Option.isSome(runtime) && (yield* Effect.isSuccess(files.checkPrivate(runtime.value)))
           ? runtime
           : Option.none(),
-        tmpdir: yield* Effect.orElseSucceed(fs.realPath(host.tmpdir), () => path.resolve(host.cwd, host.tmpdir))
+        tmpdir: yield* Effect.orElseSucceed(posix.realPath(host.tmpdir), () => path.resolve(host.cwd, host.tmpdir))
       }
     })
   })

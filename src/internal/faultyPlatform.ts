@@ -87,6 +87,7 @@ export const posixWith = (before: Before, real: PosixOperations): PosixOperation
         inspect: guard("inspect", "inspect", path, file.inspect),
         read: (maxBytes) => guard("read", "read", path, file.read(maxBytes))
       })),
+    realPath: (path) => guard("realPath", "resolve", path, real.realPath(path)),
     removeEmptyDirectory: (path) => guard("removeEmptyDirectory", "remove", path, real.removeEmptyDirectory(path))
   }
 }

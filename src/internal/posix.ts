@@ -1,6 +1,6 @@
 /**
- * The file operations that `effect/FileSystem` lacks, as one replaceable value: reading a file that may be a trap, and
- * removing a directory only while it is empty.
+ * The file operations that `effect/FileSystem` lacks, as one replaceable value: reading a file that may be a trap, removing
+ * a directory only while it is empty, and the real name of a directory in one call instead of one for each above it.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -32,6 +32,8 @@ export interface PosixOperations {
    * `FileFailed`; `ELOOP` means a link.
    */
   readonly openUntrusted: (path: string) => Effect.Effect<UntrustedFile, FileFailed, Scope.Scope>
+  /** The name without links. Fails with `FileFailed`. */
+  readonly realPath: (path: string) => Effect.Effect<string, FileFailed>
   /** Fails with `FileFailed`, code `ENOTEMPTY`, rather than remove what is inside. */
   readonly removeEmptyDirectory: (path: string) => Effect.Effect<void, FileFailed>
 }
@@ -65,6 +67,8 @@ export class Posix extends Context.Reference<PosixOperations>("effect-messaging/
           })
         })
       ),
+    // Unlike that of `node:fs`, this is the system's own.
+    realPath: (path) => attempt("resolve", path, () => fs.realpath(path)),
     removeEmptyDirectory: (path) => attempt("remove", path, () => fs.rmdir(path))
   })
 }) {}

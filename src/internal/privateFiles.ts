@@ -8,6 +8,7 @@ import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import type { PlatformError } from "effect/PlatformError"
 import * as Predicate from "effect/Predicate"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as path from "node:path"
 import { Host } from "../Host.ts"
@@ -56,6 +57,8 @@ export interface PrivateFiles {
   readonly checkAncestors: (path: string) => Effect.Effect<void, DirectoryNotPrivate | FileFailed>
   /** `path` is a real directory of the user's without group or other bits, and so is the chain above it safe. */
   readonly checkPrivate: (path: string) => Effect.Effect<void, DirectoryNotPrivate | FileFailed>
+  /** As `checkPrivate`, where there is such a directory; says whether there is. */
+  readonly checkPrivateIfAny: (path: string) => Effect.Effect<boolean, DirectoryNotPrivate | FileFailed>
   /**
    * As `checkPrivate`, after making what is missing of the directory. Adds what it made to `made`, inmost last, and
    * answers with it; what it made before it failed is there too. Not interruptible, so that the list is whole.
@@ -71,6 +74,8 @@ export interface PrivateFiles {
 const openBits = 0o077
 const writableBits = 0o022
 const stickyBit = 0o1000
+
+const missing = (path: string) => new FileFailed({ operation: "inspect", path, code: "ENOENT" })
 
 const refuse = (path: string, problem: DirectoryNotPrivate["problem"], remedy: string) =>
   new DirectoryNotPrivate({ path, problem, remedy })
@@ -98,7 +103,7 @@ export const make: Effect.Effect<PrivateFiles, never, FileSystem.FileSystem> = E
     Effect.flatMap(
       inspect(path),
       Option.match({
-        onNone: () => Effect.fail(new FileFailed({ operation: "inspect", path, code: "ENOENT" })),
+        onNone: () => Effect.fail(missing(path)),
         onSome: (info) => Effect.succeed(info)
       })
     )
@@ -113,12 +118,14 @@ export const make: Effect.Effect<PrivateFiles, never, FileSystem.FileSystem> = E
 
   const look = (path: string) => Effect.map(Effect.result(required(path)), (seen) => ({ path, seen }))
 
-  /** Looks at all of them at once, since each look waits for the system, and judges them one after the other. */
+  /** At all of them at once, since each look waits for the system. */
+  const lookAll = (paths: ReadonlyArray<string>) => Effect.forEach(paths, look, { concurrency: "unbounded" })
+
   const judgeAll = Effect.fnUntraced(function*(
-    paths: ReadonlyArray<string>,
+    looks: ReadonlyArray<Effect.Success<ReturnType<typeof look>>>,
     judge: (info: FileSystem.File.Info, path: string) => DirectoryNotPrivate | undefined
   ) {
-    for (const { path, seen } of yield* Effect.forEach(paths, look, { concurrency: "unbounded" })) {
+    for (const { path, seen } of looks) {
       const problem = judge(yield* Effect.fromResult(seen), path)
       if (problem !== undefined) return yield* problem
     }
@@ -146,13 +153,19 @@ export const make: Effect.Effect<PrivateFiles, never, FileSystem.FileSystem> = E
     return refuse(path, "open to others", remedy)
   }
 
-  const checkAncestors: PrivateFiles["checkAncestors"] = (target) => judgeAll(ancestorsOf(target), judgeAncestor)
+  const checkAncestors: PrivateFiles["checkAncestors"] = (target) =>
+    Effect.flatMap(lookAll(ancestorsOf(target)), (looks) => judgeAll(looks, judgeAncestor))
+
+  const checkPrivateIfAny: PrivateFiles["checkPrivateIfAny"] = Effect.fnUntraced(function*(target: string) {
+    const looks = yield* lookAll([...ancestorsOf(target), target])
+    const own = looks.at(-1)?.seen
+    if (own !== undefined && Result.isFailure(own) && own.failure.code === "ENOENT") return false
+    yield* judgeAll(looks, (info, path) => path === target ? judgePrivate(info, path) : judgeAncestor(info, path))
+    return true
+  })
 
   const checkPrivate: PrivateFiles["checkPrivate"] = (target) =>
-    judgeAll(
-      [...ancestorsOf(target), target],
-      (info, path) => path === target ? judgePrivate(info, path) : judgeAncestor(info, path)
-    )
+    Effect.flatMap(checkPrivateIfAny(target), (isThere) => isThere ? Effect.void : Effect.fail(missing(target)))
 
   /** One level at a time and never recursive: nothing is made below a directory that has not been checked. */
   const create = Effect.fnUntraced(function*(
@@ -175,6 +188,7 @@ export const make: Effect.Effect<PrivateFiles, never, FileSystem.FileSystem> = E
     inspect,
     checkAncestors,
     checkPrivate,
+    checkPrivateIfAny,
     isOwn,
     ensurePrivate: Effect.fnUntraced(function*(target: string, made: Array<string> = []) {
       yield* create(target, made)

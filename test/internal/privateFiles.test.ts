@@ -76,6 +76,25 @@ describe("privateFiles", () => {
       assert.deepStrictEqual(contents(root), [])
     })))
 
+  it.effect("says whether there is one, and checks the chain only where there is", () =>
+    withFiles(Effect.fnUntraced(function*(files, root) {
+      const open = path.join(root, "open")
+      fs.mkdirSync(path.join(open, "a"), { recursive: true, mode: 0o700 })
+      assert.isTrue(yield* files.checkPrivateIfAny(path.join(open, "a")))
+      fs.chmodSync(open, 0o777)
+      assert.isFalse(yield* files.checkPrivateIfAny(path.join(open, "missing")))
+      assert.isFalse(yield* files.checkPrivateIfAny(path.join(open, "missing", "too")))
+      assert.include(yield* Effect.flip(files.checkPrivateIfAny(path.join(open, "a"))), { path: open })
+    })))
+
+  it.effect("names the innermost of those at fault", () =>
+    withFiles(Effect.fnUntraced(function*(files, root) {
+      const [outer, inner] = [path.join(root, "outer"), path.join(root, "outer", "inner")]
+      fs.mkdirSync(path.join(inner, "own"), { recursive: true, mode: 0o700 })
+      for (const directory of [outer, inner]) fs.chmodSync(directory, 0o777)
+      assert.include(yield* Effect.flip(files.checkAncestors(path.join(inner, "own"))), { path: inner })
+    })))
+
   it.effect("asks for no owner or mode where the platform has none", () =>
     withTempHost(Effect.fnUntraced(function*(host) {
       fs.chmodSync(host.tmpdir, 0o777)
