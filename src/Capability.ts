@@ -36,13 +36,14 @@ import {
   matches,
   newRecord
 } from "./internal/capabilityRecord.ts"
+import { failed, FileFailed } from "./internal/fileFailed.ts"
 import { insist } from "./internal/insist.ts"
 import { keep, type Standing } from "./internal/keeper.ts"
 import * as leftovers from "./internal/leftovers.ts"
 import * as metrics from "./internal/metrics.ts"
 import { Posix, readUntrusted } from "./internal/posix.ts"
 import * as privateFiles from "./internal/privateFiles.ts"
-import { DirectoryNotPrivate, failed, FileFailed } from "./internal/privateFiles.ts"
+import { DirectoryNotPrivate } from "./internal/privateFiles.ts"
 import { onProcessExit, removeOwnText } from "./internal/processExit.ts"
 import { Limits } from "./Limits.ts"
 

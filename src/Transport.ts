@@ -10,7 +10,8 @@ import type * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
 import type * as SocketServer from "effect/socket/SocketServer"
 import { PathTooLong } from "./Address.ts"
-import { DirectoryNotPrivate, FileFailed } from "./internal/privateFiles.ts"
+import { FileFailed } from "./internal/fileFailed.ts"
+import { DirectoryNotPrivate } from "./internal/privateFiles.ts"
 
 /** A live server answers at the path. It was left as it is. */
 export class AddressInUse extends Schema.TaggedError<AddressInUse>()("AddressInUse", {

@@ -12,9 +12,9 @@ import * as Address from "../Address.ts"
 import { Capability, fileName } from "../Capability.ts"
 import { Host } from "../Host.ts"
 import * as capabilityDirectory from "../internal/capabilityDirectory.ts"
+import { failed, type FileFailed } from "../internal/fileFailed.ts"
 import { isSupportedNode, requiredNode, unsupportedNode } from "../internal/nodeVersion.ts"
 import * as privateFiles from "../internal/privateFiles.ts"
-import { failed } from "../internal/privateFiles.ts"
 import * as Layers from "../Layers.ts"
 import { Limits } from "../Limits.ts"
 import { Messaging } from "../Messaging.ts"
@@ -48,7 +48,7 @@ export const make = Effect.gen(function*() {
   const isPipes = host.platform === "win32"
 
   /** The path itself if it is there, or what of it is. */
-  const nearest = (place: string): Effect.Effect<string, privateFiles.FileFailed> =>
+  const nearest = (place: string): Effect.Effect<string, FileFailed> =>
     Effect.flatMap(
       files.inspect(place),
       (info) =>

@@ -5,7 +5,7 @@
 import * as Effect from "effect/Effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import { constants } from "node:os"
-import { errnoOf } from "../internal/privateFiles.ts"
+import { errnoOf } from "../internal/fileFailed.ts"
 import { complain } from "./output.ts"
 import { signals } from "./signals.ts"
 

@@ -1,5 +1,6 @@
 /** What can be wrong with an installation, told apart, each with the command that mends it. */
-import type { DirectoryNotPrivate, FileFailed } from "../internal/privateFiles.ts"
+import type { FileFailed } from "../internal/fileFailed.ts"
+import type { DirectoryNotPrivate } from "../internal/privateFiles.ts"
 
 export type Check =
   | "node"

@@ -8,7 +8,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { Buffer, isUtf8 } from "node:buffer"
 import { type ChildProcess, spawn } from "node:child_process"
-import { errnoOf } from "../internal/privateFiles.ts"
+import { errnoOf } from "../internal/fileFailed.ts"
 
 /** The command gave no answer; the asker is told that it failed. */
 export class NoAnswer extends Data.TaggedError("NoAnswer")<{ readonly problem: string }> {

@@ -9,7 +9,7 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import { fstatSync } from "node:fs"
 import * as net from "node:net"
-import { errnoOf } from "../internal/privateFiles.ts"
+import { errnoOf } from "../internal/fileFailed.ts"
 import * as pipeReader from "./pipeReader.ts"
 
 /** The reader has gone away: that is how `| head` says it has seen enough. */

@@ -10,7 +10,8 @@ import * as Schema from "effect/Schema"
 import { Buffer } from "node:buffer"
 import * as crypto from "node:crypto"
 import { protocol1, protocol2 } from "../Message.ts"
-import { DirectoryNotPrivate, FileFailed } from "./privateFiles.ts"
+import { FileFailed } from "./fileFailed.ts"
+import { DirectoryNotPrivate } from "./privateFiles.ts"
 
 /** What an endpoint tells about itself, and the token that opens it. */
 export interface CapabilityRecord {

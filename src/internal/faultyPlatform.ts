@@ -9,9 +9,9 @@ import * as Stream from "effect/Stream"
 import type { HostFacts } from "../Host.ts"
 import { dialReason } from "../NodeTransport.ts"
 import { DialError, ListenError, ListenFailed, Transport } from "../Transport.ts"
+import { FileFailed } from "./fileFailed.ts"
 import type { Interposition } from "./interposer.ts"
 import type { PosixOperations } from "./posix.ts"
-import { FileFailed } from "./privateFiles.ts"
 
 /** Answers with the errno to fail with, or nothing. */
 export type Before = (name: string, path: string) => Effect.Effect<string | undefined>
@@ -87,6 +87,10 @@ export const posixWith = (before: Before, real: PosixOperations): PosixOperation
         inspect: guard("inspect", "inspect", path, file.inspect),
         read: (maxBytes) => guard("read", "read", path, file.read(maxBytes))
       })),
+    lookAt: (paths) => {
+      const inmost = paths.at(-1) ?? ""
+      return guard("lookAt", "inspect", inmost, real.lookAt(paths))
+    },
     realPath: (path) => guard("realPath", "resolve", path, real.realPath(path)),
     removeEmptyDirectory: (path) => guard("removeEmptyDirectory", "remove", path, real.removeEmptyDirectory(path))
   }

@@ -12,7 +12,7 @@ import * as crypto from "node:crypto"
 import * as net from "node:net"
 import type { HostFacts } from "../Host.ts"
 import { ListenFailed } from "../Transport.ts"
-import { errnoOf } from "./privateFiles.ts"
+import { errnoOf } from "./fileFailed.ts"
 
 export const lockName = (socketPath: string, inode: string, host: Pick<HostFacts, "platform">): string =>
   host.platform === "linux"

@@ -1,13 +1,15 @@
 /**
  * The file operations that `effect/FileSystem` lacks, as one replaceable value: reading a file that may be a trap, removing
- * a directory only while it is empty, and the real name of a directory in one call instead of one for each above it.
+ * a directory only while it is empty, the real name of a directory in one call instead of one for each above it, and a look
+ * at all of these at once.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { constants } from "node:fs"
 import * as fs from "node:fs/promises"
-import { errnoOf, FileFailed } from "./privateFiles.ts"
+import { errnoOf, FileFailed } from "./fileFailed.ts"
 
 export interface FileFacts {
   readonly isRegular: boolean
@@ -26,7 +28,18 @@ export interface UntrustedFile {
   readonly read: (maxBytes: number) => Effect.Effect<Uint8Array, FileFailed>
 }
 
+/** What an entry is itself, where it may be a link. */
+export interface EntryFacts {
+  readonly type: "Directory" | "SymbolicLink" | "Other"
+  readonly uid: number
+  readonly mode: number
+}
+
 export interface PosixOperations {
+  /** Looks at each; the answers stand in the order of the paths. `ENOENT` means that there is none. */
+  readonly lookAt: (
+    paths: ReadonlyArray<string>
+  ) => Effect.Effect<ReadonlyArray<Result.Result<EntryFacts, FileFailed>>, FileFailed>
   /**
    * Opens without following a link and without waiting for the other end of a FIFO; closed with the scope. Fails with
    * `FileFailed`; `ELOOP` means a link.
@@ -38,17 +51,30 @@ export interface PosixOperations {
   readonly removeEmptyDirectory: (path: string) => Effect.Effect<void, FileFailed>
 }
 
+const failure = (operation: string, path: string) => (error: unknown) =>
+  new FileFailed({ operation, path, code: errnoOf(error) })
+
 const attempt = <A>(operation: string, path: string, run: () => Promise<A>) =>
   Effect.tryPromise({
     try: run,
-    catch: (error) => new FileFailed({ operation, path, code: errnoOf(error) })
+    catch: failure(operation, path)
   })
+
+const look = (path: string): Promise<Result.Result<EntryFacts, FileFailed>> =>
+  fs.lstat(path).then(
+    (stat) => {
+      const type = stat.isDirectory() ? "Directory" : stat.isSymbolicLink() ? "SymbolicLink" : "Other"
+      return Result.succeed({ type, uid: stat.uid, mode: stat.mode })
+    },
+    (error) => Result.fail(failure("inspect", path)(error))
+  )
 
 const readOnly = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0)
 
 /** The operations of `node:fs`. Needs no layer; a test replaces them to make them fail. */
 export class Posix extends Context.Reference<PosixOperations>("effect-messaging/Posix", {
   defaultValue: () => ({
+    lookAt: (paths) => Effect.promise(() => Promise.all(paths.map(look))),
     openUntrusted: (path) =>
       Effect.map(
         Effect.acquireRelease(

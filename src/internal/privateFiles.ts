@@ -6,26 +6,11 @@
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
-import type { PlatformError } from "effect/PlatformError"
-import * as Predicate from "effect/Predicate"
-import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as path from "node:path"
 import { Host } from "../Host.ts"
-
-/** A file operation failed; `code` is the errno, such as `EACCES`. */
-export class FileFailed extends Schema.TaggedError<FileFailed>()("FileFailed", {
-  /** What was tried, such as `write`. */
-  operation: Schema.String,
-  /** The file or directory. */
-  path: Schema.String,
-  /** The errno (`errno(3)`). */
-  code: Schema.String
-}) {
-  override get message() {
-    return `cannot ${this.operation} ${this.path}: ${this.code}`
-  }
-}
+import { failed, type FileFailed } from "./fileFailed.ts"
+import { type EntryFacts, Posix } from "./posix.ts"
 
 /** A directory, or one above it, could be changed by somebody else. Nothing was created or altered. */
 export class DirectoryNotPrivate extends Schema.TaggedError<DirectoryNotPrivate>()("DirectoryNotPrivate", {
@@ -39,15 +24,6 @@ export class DirectoryNotPrivate extends Schema.TaggedError<DirectoryNotPrivate>
   override get message() {
     return `${this.path} is not private (${this.problem}): ${this.remedy}`
   }
-}
-
-export const errnoOf = (error: unknown): string =>
-  Predicate.hasProperty(error, "code") && Predicate.isString(error.code) ? error.code : "UNKNOWN"
-
-/** For `Effect.mapError` after a call of `FileSystem`. */
-export const failed = (operation: string, path: string) => (error: PlatformError): FileFailed => {
-  const code = errnoOf(error.reason.cause)
-  return new FileFailed({ operation, path, code: code === "UNKNOWN" ? error.reason._tag : code })
 }
 
 export interface PrivateFiles {
@@ -75,22 +51,21 @@ const openBits = 0o077
 const writableBits = 0o022
 const stickyBit = 0o1000
 
-const missing = (path: string) => new FileFailed({ operation: "inspect", path, code: "ENOENT" })
-
 const refuse = (path: string, problem: DirectoryNotPrivate["problem"], remedy: string) =>
   new DirectoryNotPrivate({ path, problem, remedy })
 
-const judgeDirectory = (info: FileSystem.File.Info, path: string) => {
-  if (info.type === "SymbolicLink") return refuse(path, "a link", "name the directory it points at instead")
-  return info.type === "Directory" ? undefined : refuse(path, "not a directory", "move the file away")
+const judgeDirectory = ({ type }: EntryFacts, path: string) => {
+  if (type === "SymbolicLink") return refuse(path, "a link", "name the directory it points at instead")
+  return type === "Directory" ? undefined : refuse(path, "not a directory", "move the file away")
 }
 
 export const make: Effect.Effect<PrivateFiles, never, FileSystem.FileSystem> = Effect.gen(function*() {
   const fs = yield* FileSystem.FileSystem
+  const posix = yield* Posix
   const host = yield* Host
   const knowsOwners = Option.isSome(host.uid)
-  const isOwn = (info: FileSystem.File.Info) =>
-    Option.match(host.uid, { onNone: () => true, onSome: (uid) => Option.contains(info.uid, uid) })
+  const isOwner = (uid: number) => Option.contains(host.uid, uid)
+  const isOwn = (info: FileSystem.File.Info) => !knowsOwners || Option.exists(info.uid, isOwner)
 
   const inspect: PrivateFiles["inspect"] = (path) =>
     Effect.matchEffect(fs.lstat(path), {
@@ -98,15 +73,6 @@ export const make: Effect.Effect<PrivateFiles, never, FileSystem.FileSystem> = E
       onFailure: (error) =>
         error.reason._tag === "NotFound" ? Effect.succeedNone : Effect.fail(failed("inspect", path)(error))
     })
-
-  const required = (path: string): Effect.Effect<FileSystem.File.Info, FileFailed> =>
-    Effect.flatMap(
-      inspect(path),
-      Option.match({
-        onNone: () => Effect.fail(missing(path)),
-        onSome: (info) => Effect.succeed(info)
-      })
-    )
 
   const ancestorsOf = (target: string): ReadonlyArray<string> => {
     const ancestors: Array<string> = []
@@ -116,56 +82,55 @@ export const make: Effect.Effect<PrivateFiles, never, FileSystem.FileSystem> = E
     }
   }
 
-  const look = (path: string) => Effect.map(Effect.result(required(path)), (seen) => ({ path, seen }))
-
-  /** At all of them at once, since each look waits for the system. */
-  const lookAll = (paths: ReadonlyArray<string>) => Effect.forEach(paths, look, { concurrency: "unbounded" })
-
+  /** Looks at all of them at once, since each look waits for the system, and names the first that is at fault. */
   const judgeAll = Effect.fnUntraced(function*(
-    looks: ReadonlyArray<Effect.Success<ReturnType<typeof look>>>,
-    judge: (info: FileSystem.File.Info, path: string) => DirectoryNotPrivate | undefined
+    paths: ReadonlyArray<string>,
+    judge: (facts: EntryFacts, path: string) => DirectoryNotPrivate | undefined
   ) {
-    for (const { path, seen } of looks) {
-      const problem = judge(yield* Effect.fromResult(seen), path)
+    const looks = yield* posix.lookAt(paths)
+    for (const [i, look] of looks.entries()) {
+      const problem = judge(yield* Effect.fromResult(look), paths[i] ?? "")
       if (problem !== undefined) return yield* problem
     }
   })
 
-  const judgeAncestor = (info: FileSystem.File.Info, path: string) => {
-    const problem = judgeDirectory(info, path)
+  const judgeAncestor = (facts: EntryFacts, path: string) => {
+    const problem = judgeDirectory(facts, path)
     if (problem !== undefined || !knowsOwners) return problem
-    if (!isOwn(info) && !Option.contains(info.uid, 0)) {
+    if (facts.uid !== 0 && !isOwner(facts.uid)) {
       return refuse(path, "foreign owner", "use a directory below one of your own or root's")
     }
-    return (info.mode & writableBits) !== 0 && (info.mode & stickyBit) === 0
+    return (facts.mode & writableBits) !== 0 && (facts.mode & stickyBit) === 0
       ? refuse(path, "writable by others", `chmod go-w ${path}`)
       : undefined
   }
 
-  const judgePrivate = (info: FileSystem.File.Info, path: string) => {
-    const problem = judgeDirectory(info, path)
+  const judgePrivate = (facts: EntryFacts, path: string) => {
+    const problem = judgeDirectory(facts, path)
     if (problem !== undefined || !knowsOwners) return problem
-    if (!isOwn(info)) return refuse(path, "foreign owner", "use a directory of your own")
-    if ((info.mode & openBits) === 0) return undefined
+    if (!isOwner(facts.uid)) return refuse(path, "foreign owner", "use a directory of your own")
+    if ((facts.mode & openBits) === 0) return undefined
     // A sticky directory, such as /tmp, is shared on purpose, and so is the root.
-    const isShared = (info.mode & stickyBit) !== 0 || path === "/"
+    const isShared = (facts.mode & stickyBit) !== 0 || path === "/"
     const remedy = isShared ? `mkdir -m 700 ${path === "/" ? "" : path}/NAME and use that` : `chmod 700 ${path}`
     return refuse(path, "open to others", remedy)
   }
 
-  const checkAncestors: PrivateFiles["checkAncestors"] = (target) =>
-    Effect.flatMap(lookAll(ancestorsOf(target)), (looks) => judgeAll(looks, judgeAncestor))
-
-  const checkPrivateIfAny: PrivateFiles["checkPrivateIfAny"] = Effect.fnUntraced(function*(target: string) {
-    const looks = yield* lookAll([...ancestorsOf(target), target])
-    const own = looks.at(-1)?.seen
-    if (own !== undefined && Result.isFailure(own) && own.failure.code === "ENOENT") return false
-    yield* judgeAll(looks, (info, path) => path === target ? judgePrivate(info, path) : judgeAncestor(info, path))
-    return true
-  })
+  const checkAncestors: PrivateFiles["checkAncestors"] = (target) => judgeAll(ancestorsOf(target), judgeAncestor)
 
   const checkPrivate: PrivateFiles["checkPrivate"] = (target) =>
-    Effect.flatMap(checkPrivateIfAny(target), (isThere) => isThere ? Effect.void : Effect.fail(missing(target)))
+    judgeAll(
+      [target, ...ancestorsOf(target)],
+      (facts, path) => path === target ? judgePrivate(facts, path) : judgeAncestor(facts, path)
+    )
+
+  const checkPrivateIfAny: PrivateFiles["checkPrivateIfAny"] = (target) =>
+    Effect.as(checkPrivate(target), true).pipe(
+      Effect.catchIf(
+        (error) => error._tag === "FileFailed" && error.code === "ENOENT" && error.path === target,
+        () => Effect.succeed(false)
+      )
+    )
 
   /** One level at a time and never recursive: nothing is made below a directory that has not been checked. */
   const create = Effect.fnUntraced(function*(

@@ -24,6 +24,7 @@ import {
   PathOccupied,
   type Transport
 } from "../Transport.ts"
+import { errnoOf, failed } from "./fileFailed.ts"
 import { insist } from "./insist.ts"
 import { Interposer, type Interposition } from "./interposer.ts"
 import { keep, type Standing } from "./keeper.ts"
@@ -32,7 +33,6 @@ import * as metrics from "./metrics.ts"
 import { withPathLock } from "./pathLock.ts"
 import { Posix } from "./posix.ts"
 import * as privateFiles from "./privateFiles.ts"
-import { errnoOf, failed } from "./privateFiles.ts"
 import { onProcessExit, removeEmptyDirectory, removeSameInode } from "./processExit.ts"
 
 /** Has another server listen, by `listening`, and take the place of the one that did. */

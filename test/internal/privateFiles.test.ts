@@ -1,10 +1,12 @@
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, FileSystem, Option } from "effect"
+import { Effect, FileSystem, Option, Result } from "effect"
 import { systemError } from "effect/PlatformError"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { Host } from "../../src/Host.ts"
+import { FileFailed } from "../../src/internal/fileFailed.ts"
+import { Posix } from "../../src/internal/posix.ts"
 import * as privateFiles from "../../src/internal/privateFiles.ts"
 import { contents, withTempHost } from "../utils/tempHost.ts"
 
@@ -71,7 +73,7 @@ describe("privateFiles", () => {
       const missing = path.join(root, "missing")
       assert.deepStrictEqual(
         yield* Effect.flip(files.checkPrivate(missing)),
-        new privateFiles.FileFailed({ operation: "inspect", path: missing, code: "ENOENT" })
+        new FileFailed({ operation: "inspect", path: missing, code: "ENOENT" })
       )
       assert.deepStrictEqual(contents(root), [])
     })))
@@ -126,23 +128,17 @@ describe("privateFiles", () => {
   it.effect("ends at the root where nothing is there at all", () =>
     withTempHost(Effect.fnUntraced(function*() {
       const lstat = () => Effect.fail(systemError({ _tag: "NotFound", module: "FileSystem", method: "lstat" }))
-      const real = yield* FileSystem.FileSystem
+      const missing = (path: string) => new FileFailed({ operation: "inspect", path, code: "ENOENT" })
       const files = yield* privateFiles.make.pipe(
-        Effect.provideService(FileSystem.FileSystem, { ...real, lstat })
+        Effect.provideService(FileSystem.FileSystem, { ...yield* FileSystem.FileSystem, lstat }),
+        Effect.provideService(Posix, {
+          ...yield* Posix,
+          lookAt: (paths) => Effect.succeed(paths.map((path) => Result.fail(missing(path))))
+        })
       )
       assert.deepStrictEqual(
         yield* Effect.flip(files.ensurePrivate("/no/where")),
-        new privateFiles.FileFailed({ operation: "inspect", path: "/", code: "ENOENT" })
+        new FileFailed({ operation: "inspect", path: "/", code: "ENOENT" })
       )
     })).pipe(Effect.provide(NodeFileSystem.layer)))
-
-  it("names a failure by its errno, or by its kind where it has none", () => {
-    const error = (cause: unknown) => systemError({ _tag: "Busy", module: "FileSystem", method: "open", cause })
-    const failure = (cause: unknown) => privateFiles.failed("open", "/a")(error(cause))
-    assert.strictEqual(failure({ code: "EBUSY" }).message, "cannot open /a: EBUSY")
-    for (const cause of [undefined, {}, { code: 16 }, "EBUSY"]) {
-      assert.strictEqual(failure(cause).message, "cannot open /a: Busy")
-    }
-    assert.strictEqual(privateFiles.errnoOf(null), "UNKNOWN")
-  })
 })

@@ -40,7 +40,7 @@ describe("Faults", () => {
       const { socketPath } = yield* endpoint({ name: "noted" })
       const log = yield* faults.log
       assert.deepStrictEqual(log.map(({ number }) => number), log.map((_, index) => index + 1))
-      const looks = new Set(["FileSystem.lstat", "Posix.realPath", "FileSystem.readDirectory"])
+      const looks = new Set(["FileSystem.lstat", "FileSystem.readDirectory", "Posix.lookAt", "Posix.realPath"])
       assert.deepStrictEqual(
         namesOf(log).filter((name) => !looks.has(name)),
         [
