@@ -84,7 +84,6 @@ class Protocol2 implements Session {
     }
     return Effect.map(this.#ownsFrom(heard, heard.from, auth.success.fromProof), (verified) => {
       this.#sender = { address: heard.from, verified }
-      return undefined
     })
   }
 
@@ -157,14 +156,16 @@ class Protocol2 implements Session {
     // An application that takes its messages may never say what became of them.
     const { maxInboxEntries, maxRememberedMessages } = this.#options.limits
     if (this.#attached.size > Math.max(maxInboxEntries, maxRememberedMessages)) {
-      const [oldest] = this.#attached
-      if (oldest !== undefined) this.#detach(...oldest)
+      for (const oldest of this.#attached) {
+        this.#detach(...oldest)
+        break
+      }
     }
     for (const outcome of delivery.outcomes) listener(outcome)
   }
 
   #detach(delivery: Delivery, listener: Listener) {
-    if (this.#attached?.get(delivery) === listener) this.#attached.delete(delivery)
+    this.#attached?.delete(delivery)
     // A later connection of the sender may have taken its place.
     if (delivery.listener === listener) delivery.listener = undefined
   }
