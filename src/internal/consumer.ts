@@ -67,13 +67,13 @@ export const consume = <A extends Entry, E, R>(
         wake()
       })
     }
-    const hasWork = () => {
-      const found = inHand.size < concurrency && source.isFilled()
-      if (!found) ready.closeUnsafe()
-      return found
-    }
+    const canStart = () => inHand.size < concurrency && source.isFilled()
     const wake = () => {
-      if (inHand.size < concurrency && source.isFilled()) ready.openUnsafe()
+      if (canStart()) ready.openUnsafe()
+    }
+    const hasWork = () => {
+      ready.closeUnsafe()
+      return canStart()
     }
     // An effect for each, so that the loop can be interrupted and yields like any other.
     const start = Effect.sync(startNext)
