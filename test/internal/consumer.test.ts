@@ -33,6 +33,9 @@ const emptySource = () => {
   return { looks, source }
 }
 
+/** Who waits goes on within the call; `open` leaves it to a later turn. */
+const openNow = (gate: Latch.Latch) => Effect.sync(() => gate.openUnsafe())
+
 const until = (isTrue: () => boolean) => Effect.repeat(Effect.yieldNow, { until: isTrue })
 
 describe("consumer", () => {
@@ -102,10 +105,10 @@ describe("consumer", () => {
         yield* consuming(inbox, ({ message: { data } }) => {
           began.push(data)
           // The second one's beginning ends the first.
-          return data === "0" ? gate.await : data === "1" ? Effect.andThen(gate.open, Effect.never) : Effect.void
+          return data === "0" ? gate.await : data === "1" ? Effect.andThen(openNow(gate), Effect.never) : Effect.void
         }, 2)
         yield* offer(inbox, 4)
-        yield* until(() => began.length === 4)
+        yield* until(() => began.length >= 4)
         assert.deepStrictEqual(began, ["0", "1", "2", "3"])
       })
     ))
@@ -118,12 +121,12 @@ describe("consumer", () => {
         yield* consuming(inbox, ({ message: { data } }) => {
           began.push(data)
           if (data === "0" || data === "1") return gates[data].await
-          return data === "2" ? Effect.andThen(gates[1].open, Effect.never) : Effect.never
+          return data === "2" ? Effect.andThen(openNow(gates[1]), Effect.never) : Effect.never
         }, 2)
         yield* offer(inbox, 5)
         yield* until(() => began.length === 2)
-        yield* gates[0].open
-        yield* until(() => began.length === 4)
+        yield* openNow(gates[0])
+        yield* until(() => began.length >= 4)
         for (let turn = 0; turn < 10; turn++) yield* Effect.yieldNow
         assert.deepStrictEqual(began, ["0", "1", "2", "3"])
       })
