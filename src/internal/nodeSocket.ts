@@ -50,7 +50,7 @@ export class NodeSocket implements Socket.Socket, wires.Wire {
     const conn = this.#conn
     // No more than a piece, so that Node does not read ahead of the rest. Comes as `data` there and then.
     if (conn.readableLength > 0) conn.read(Math.min(conn.readableHighWaterMark, conn.readableLength))
-    else if (conn.isPaused()) conn.resume()
+    else conn.resume()
     return Effect.sync(() => {
       if (this.#waiter === resume) this.#waiter = undefined
     })
