@@ -210,6 +210,13 @@ describe("nodeSocket", () => {
         assert.strictEqual(text(yield* wire.pull), "kept")
       }))
 
+    it.live("cannot be upgraded", () =>
+      Effect.gen(function*() {
+        const { socket } = yield* connection
+        const { upgrade } = yield* socket.reader
+        assert.strictEqual(yield* reasonOf(upgrade({})), "SocketUpgradeError")
+      }))
+
     it.live("wakes a reader whose scope closes", () =>
       Effect.gen(function*() {
         const { socket } = yield* connection
