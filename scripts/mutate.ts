@@ -2,12 +2,13 @@
  * Mutation testing: changes one thing in a module, runs the tests that reach it, and expects one of them to fail. What
  * nothing notices is printed.
  *
- *     npm run mutate -- [--only Framing,Inbox] [--sample 100] [--seed 1] [--report file] [--again file]
+ *     npm run mutate -- [--only Framing,Inbox] [--sample 100] [--seed 1] [--control 3] [--report file] [--again file]
  *
  * `--sample` takes so many mutants of each module at random; `--report` appends a line of JSON for each mutant, and
  * `--again` runs only what survived in such a report, wherever in the module the same change stands now. A mutant is not
  * type-checked: what the compiler would refuse counts like any other. Which tests reach which code is measured first,
- * test by test, without any mutant.
+ * test by test, without any mutant. Then the module as it is has to pass under the limits of its mutants, `--control`
+ * times, so that a mutant whose tests do not end is told from a machine that is slow.
  */
 import * as fs from "node:fs"
 import * as os from "node:os"
@@ -49,6 +50,7 @@ const { values } = parseArgs({
     only: { type: "string" },
     sample: { type: "string" },
     seed: { type: "string", default: "1" },
+    control: { type: "string", default: "1" },
     report: { type: "string" },
     again: { type: "string" }
   }
@@ -123,16 +125,19 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
   })
 }
 
+/** Runs the tests that reach the mutant; without one, all that reach the module. */
 const judge = async (
   module: (typeof chosen)[number],
-  mutant: Mutant,
+  mutant: Mutant | undefined,
   measured: ReadonlyMap<string, MeasuredFile>
 ): Promise<Outcome | undefined> => {
+  const isReached = (ranges: Ranges | undefined) =>
+    mutant === undefined ? ranges?.some(([, , count]) => count > 0) === true : reaches(ranges, mutant.site)
   // The module's own file first, and in each the quickest first, since one failure is enough.
   const files = module.tests.flatMap((file) => {
     const found = measured.get(file)
-    const first = reaches(found?.atImport[module.source], mutant.site)
-    const tests = (found?.tests ?? []).filter(({ covered }) => first || reaches(covered[module.source], mutant.site))
+    const first = mutant !== undefined && isReached(found?.atImport[module.source])
+    const tests = (found?.tests ?? []).filter(({ covered }) => first || isReached(covered[module.source]))
       .sort((a, b) => a.millis - b.millis)
     return tests.length === 0 ? [] : [{ file, tests }]
   })
@@ -141,7 +146,10 @@ const judge = async (
     event?.event === "started"
       ? files.find(({ file }) => file === event.file)?.tests.find(({ ordinal }) => ordinal === event.ordinal)?.millis
       : undefined
-  sandbox.write(module.source, module.text.slice(0, mutant.start) + mutant.replacement + module.text.slice(mutant.end))
+  if (mutant !== undefined) {
+    const { end, replacement, start } = mutant
+    sandbox.write(module.source, module.text.slice(0, start) + replacement + module.text.slice(end))
+  }
   const only = files.map(({ file, tests }) => ({ file, only: tests.map(({ ordinal }) => ordinal) }))
   try {
     return await sandbox.run({ files: only, cover: [] }, (event) => {
@@ -151,6 +159,17 @@ const judge = async (
   } finally {
     sandbox.write(module.source, module.text)
   }
+}
+
+const control = async (module: (typeof chosen)[number], measured: ReadonlyMap<string, MeasuredFile>) => {
+  const seconds: Array<string> = []
+  for (let round = 0; round < Number(values.control); round++) {
+    const since = performance.now()
+    const outcome = await judge(module, undefined, measured)
+    if (outcome?.kind !== "passed") throw new Error(`${module.name} unchanged: ${JSON.stringify(outcome)}`)
+    seconds.push(((performance.now() - since) / 1000).toFixed(1))
+  }
+  if (seconds.length > 0) say(`  ${module.name} unchanged passes in ${seconds.join(", ")} s`)
 }
 
 const inOneLine = (text: string) => text.replaceAll(/\s+/g, " ").slice(0, 100)
@@ -164,6 +183,7 @@ try {
   }
   const results: Array<Result> = []
   for (const module of chosen) {
+    await control(module, measured)
     const since = performance.now()
     const described = mutantsOf(module.text).map((mutant) => ({
       mutant,

@@ -312,6 +312,35 @@ describe("Connection, protocol 2", () => {
         assert.deepStrictEqual(yield* lines(peer, 2), [duplicate(1, "a"), answer("yes", "a")])
       }))
 
+    it.effect("stay with the connection that asked again when the first one ends after all", () =>
+      Effect.gen(function*() {
+        const { connect, inbox } = yield* makeProving
+        const [first, second] = [yield* connect("/run/alice.sock"), yield* connect("/run/alice.sock")]
+        yield* first.peer.write(query("a"))
+        assert.strictEqual(yield* first.peer.line, ack2(1, "a"))
+        yield* second.peer.write(query("a"))
+        assert.strictEqual(yield* second.peer.line, duplicate(1, "a"))
+        yield* first.peer.hangUp
+        yield* Fiber.join(first.session)
+        assert.isTrue(yield* (yield* inbox.take).reply("yes"))
+        assert.strictEqual(yield* second.peer.line, answer("yes", "a"))
+      }))
+
+    it.effect("are waited for however many later messages have been handled meanwhile", () =>
+      Effect.gen(function*() {
+        const served = yield* serveProven2()
+        yield* served.peer.write(query("slow"))
+        yield* served.peer.line
+        const slow = yield* served.inbox.take
+        yield* handling(served, () => Effect.void)
+        for (const [n, id] of ["a", "b", "c"].entries()) {
+          yield* served.peer.write(withReceipt(id))
+          assert.deepStrictEqual(yield* lines(served.peer, 2), [ack2(n + 2, id), handled(id)])
+        }
+        assert.isTrue(yield* slow.reply("yes"))
+        assert.strictEqual(yield* served.peer.line, answer("yes", "slow"))
+      }).pipe(withLimits({ maxRememberedMessages: 2, maxInboxEntries: 1 })))
+
     it.effect("are not waited for, the oldest first, beyond maxRememberedMessages", () =>
       Effect.gen(function*() {
         const { inbox, peer } = yield* serveProven2()

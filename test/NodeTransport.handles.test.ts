@@ -7,6 +7,7 @@ import * as path from "node:path"
 import * as NodeTransport from "../src/NodeTransport.ts"
 import type { Listener, Transport } from "../src/Transport.ts"
 import { connectRaw, type RawPeer } from "./utils/rawPeer.ts"
+import { settled, tick } from "./utils/resources.ts"
 import { withTempHost } from "./utils/tempHost.ts"
 
 interface Setup {
@@ -23,18 +24,22 @@ const withTransport = <A, E, R>(use: (setup: Setup) => Effect.Effect<A, E, R>) =
 const serve = <A, E>(listener: Listener, handler: (socket: Socket.Socket) => Effect.Effect<A, E>) =>
   Effect.forkScoped(listener.run(handler), { startImmediately: true })
 
-const tick = Effect.callback<void>((resume) => {
-  setImmediate(() => resume(Effect.void))
-})
 const countPipes = () => process.getActiveResourcesInfo().filter((name) => name.startsWith("Pipe")).length
-/** The event loop closes handles a few rounds after it was told to; a handle that leaks is waited for in vain. */
-const pipesAre = (count: number): Effect.Effect<void> =>
-  Effect.suspend(() => countPipes() === count ? Effect.void : Effect.andThen(tick, pipesAre(count)))
+
+/** How many there are once those are closed that earlier tests let go of: when the count stays for 100 rounds. */
+const pipes = (last = countPipes(), rounds = 100): Effect.Effect<number> =>
+  rounds === 0
+    ? Effect.succeed(last)
+    : Effect.flatMap(tick, () => countPipes() === last ? pipes(last, rounds - 1) : pipes())
+
+/** The event loop closes handles a few rounds after it was told to. */
+const pipesAre = (count: number) =>
+  Effect.map(settled(countPipes, count), (found) => assert.strictEqual(found, count, "open pipes"))
 
 describe("NodeTransport", () => {
   it.live("leaves no open handle for connections that end early", () =>
     withTransport(Effect.fnUntraced(function*({ socketPath, transport }) {
-      const before = countPipes()
+      const before = yield* pipes()
       yield* Effect.scoped(Effect.gen(function*() {
         const listener = yield* transport.listen({ socketPath })
         yield* Effect.scoped(transport.dial(socketPath))
@@ -52,7 +57,7 @@ describe("NodeTransport", () => {
 
   it.live("leaves no open handle for connections that were never served", () =>
     withTransport(Effect.fnUntraced(function*({ socketPath, transport }) {
-      const before = countPipes()
+      const before = yield* pipes()
       yield* Effect.scoped(Effect.andThen(
         transport.listen({ socketPath }),
         Effect.replicateEffect(transport.dial(socketPath), 4)
@@ -69,7 +74,7 @@ describe("NodeTransport", () => {
       // The path is public once it is linked, and the start has more to do; whoever connects then is accepted.
       const link: FileSystem.FileSystem["link"] = Effect.fnUntraced(function*(from, to) {
         yield* real.link(from, to)
-        const before = countPipes()
+        const before = yield* pipes()
         early.push(yield* Effect.provideService(connectRaw(socketPath), Scope.Scope, scope))
         yield* pipesAre(before + 2)
       })

@@ -205,9 +205,10 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
 
   readonly #judgeOn = (): Judging => this.#judge() ?? Effect.void
 
-  #heed(verdict: Refused | Effect.Effect<Refused | undefined>): Judging {
-    if (verdict instanceof Refused) return Effect.andThen(this.#outbox.flush() ?? Effect.void, verdict)
-    return Effect.flatMap(verdict, (refused) => refused === undefined ? this.#judgeOn() : this.#heed(refused))
+  #heed(verdict: Refused | Effect.Effect<void>): Judging {
+    return verdict instanceof Refused
+      ? Effect.andThen(this.#outbox.flush() ?? Effect.void, verdict)
+      : Effect.flatMap(verdict, this.#judgeOn)
   }
 
   /** The next piece of what has arrived: of a flood, no more is parsed and answered at once than may be left unread. */

@@ -9,6 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import type { Entry, Handler } from "../Inbox.ts"
+import * as fifos from "./fifo.ts"
 import * as trace from "./trace.ts"
 
 /** The inbox as a consumer sees it. Every call is one synchronous step. */
@@ -20,6 +21,11 @@ export interface Source<A extends Entry> {
   readonly isFilled: () => boolean
   /** Called when there is something to begin. */
   readonly consumers: Set<() => void>
+}
+
+/** A handler that has not ended. */
+interface Handling extends fifos.Placed {
+  readonly fiber: Fiber.Fiber<unknown, unknown>
 }
 
 const handle = <E, R>(handler: Handler<E, R>, entry: Entry) => {
@@ -38,8 +44,7 @@ export const consume = <A extends Entry, E, R>(
 ): Effect.Effect<never, never, R> =>
   Effect.contextWith((context: Context.Context<R>) => {
     const run = Effect.runForkWith(context)
-    // Handlers that have not ended, each with its entry.
-    const inHand = new Map<A, Fiber.Fiber<unknown, unknown>>()
+    const inHand = fifos.make<Handling>()
     const ready = Latch.makeUnsafe(true)
     let isStarting = false
     let isStopping = false
@@ -57,9 +62,10 @@ export const consume = <A extends Entry, E, R>(
       isStarting = false
       const exit = fiber.pollUnsafe()
       if (exit !== undefined) return settle(entry, exit)
-      inHand.set(entry, fiber)
+      const handling = { fiber, place: 0 }
+      inHand.push(handling)
       fiber.addObserver((exit) => {
-        inHand.delete(entry)
+        inHand.remove(handling)
         settle(entry, exit)
         if (isStopping || isStarting) return
         startNext()
@@ -67,13 +73,13 @@ export const consume = <A extends Entry, E, R>(
         wake()
       })
     }
-    const hasWork = () => {
-      const found = inHand.size < concurrency && source.isFilled()
-      if (!found) ready.closeUnsafe()
-      return found
-    }
+    const canStart = () => inHand.size() < concurrency && source.isFilled()
     const wake = () => {
-      if (inHand.size < concurrency && source.isFilled()) ready.openUnsafe()
+      if (canStart()) ready.openUnsafe()
+    }
+    const hasWork = () => {
+      ready.closeUnsafe()
+      return canStart()
     }
     // An effect for each, so that the loop can be interrupted and yields like any other.
     const start = Effect.sync(startNext)
@@ -81,8 +87,10 @@ export const consume = <A extends Entry, E, R>(
     const stop = Effect.suspend(() => {
       isStopping = true
       source.consumers.delete(wake)
-      return Fiber.interruptAll(inHand.values())
+      return Fiber.interruptAll(inHand.toArray().map(({ fiber }) => fiber))
     })
-    source.consumers.add(wake)
-    return Effect.forever(Effect.andThen(ready.await, startAll), { disableYield: true }).pipe(Effect.ensuring(stop))
+    return Effect.sync(() => source.consumers.add(wake)).pipe(
+      Effect.andThen(Effect.forever(Effect.andThen(ready.await, startAll), { disableYield: true })),
+      Effect.ensuring(stop)
+    )
   })

@@ -50,23 +50,21 @@ export class NodeSocket implements Socket.Socket, wires.Wire {
     const conn = this.#conn
     // No more than a piece, so that Node does not read ahead of the rest. Comes as `data` there and then.
     if (conn.readableLength > 0) conn.read(Math.min(conn.readableHighWaterMark, conn.readableLength))
-    else if (conn.isPaused()) conn.resume()
+    else conn.resume()
     return Effect.sync(() => {
       if (this.#waiter === resume) this.#waiter = undefined
     })
   })
 
   write(chunk: string | Uint8Array) {
-    const conn = this.#conn
-    if (!conn.writable) return Effect.fail(gone)
-    // Of a chunk above the high water mark `write` says false, also when the system has taken all of it.
-    return this.#hand(chunk) || (conn.writable && conn.writableLength === 0) ? undefined : this.#drained
+    if (!this.#conn.writable) return Effect.fail(gone)
+    return this.#hand(chunk) ? undefined : this.#drained
   }
 
   end(chunk: string) {
     return Effect.suspend(() => {
       const drained = this.write(chunk) ?? Effect.void
-      return Effect.ensuring(drained, Effect.sync(() => this.#finish()))
+      return Effect.ensuring(drained, Effect.sync(() => this.#conn.end()))
     })
   }
 
@@ -95,7 +93,7 @@ export class NodeSocket implements Socket.Socket, wires.Wire {
       })
     return Effect.acquireRelease(
       Effect.succeed({ write, writeAll: (parts) => Effect.forEach(parts, write, { discard: true }) } as Socket.Writer),
-      () => Effect.sync(() => this.#finish())
+      () => Effect.sync(() => this.#conn.end())
     )
   }
 
@@ -126,10 +124,6 @@ export class NodeSocket implements Socket.Socket, wires.Wire {
       conn.on("close", onClose)
       return Effect.sync(cleanup)
     })
-  }
-
-  #finish() {
-    if (this.#conn.writable) this.#conn.end()
   }
 
   #settle(error: Socket.SocketError) {

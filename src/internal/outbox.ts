@@ -151,6 +151,6 @@ export class Outbox {
       taken = this.#pending.splice(0, count)
     }
     this.#pendingBytes -= this.#writtenBytes
-    return taken.length === 1 ? taken[0] ?? "" : taken.join("")
+    return taken.join("")
   }
 }

@@ -115,7 +115,6 @@ class Protocol2 implements Session {
     }
     return Effect.map(this.#ownsFrom(heard, heard.from, auth.success.fromProof), (verified) => {
       this.#sender = { address: heard.from, verified }
-      return undefined
     })
   }
 

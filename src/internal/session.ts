@@ -19,8 +19,8 @@ export interface Moment {
   readonly iso: string
 }
 
-/** A frame is good (undefined), ends the connection, or needs an effect to tell. */
-export type Verdict = Refused | undefined | Effect.Effect<Refused | undefined>
+/** A frame is good (undefined), ends the connection, or is good and needs an effect before the next is judged. */
+export type Verdict = Refused | undefined | Effect.Effect<void>
 
 /** One protocol on one connection: judges its frames in order, and pushes the replies to its outbox. */
 export interface Session {

@@ -92,6 +92,23 @@ describe("accepted", () => {
         assert.deepStrictEqual(stored.map(({ message }) => Number(message.data)), stored.map((_, n) => n))
       }))
 
+    it.effect("is stored with the time at which it arrived", () =>
+      Effect.gen(function*() {
+        const { connect, inbox } = yield* makeEndpoint()
+        const [old, young] = [yield* connect(), yield* connect()]
+        yield* TestClock.adjust("1 second")
+        yield* old.peer.write(text("a"))
+        yield* old.peer.line
+        yield* shake(young.peer)
+        yield* TestClock.adjust("2 seconds")
+        yield* young.peer.write(request("b"))
+        yield* young.peer.line
+        assert.deepStrictEqual((yield* inbox.drain).map(({ receivedAt }) => receivedAt.epochMilliseconds), [
+          1_000,
+          3_000
+        ])
+      }))
+
     it.effect("is answered at once while the system takes the answers, however many", () =>
       Effect.gen(function*() {
         const { arrive, writes } = yield* serveWire

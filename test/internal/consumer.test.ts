@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Latch } from "effect"
 import { AsyncLocalStorage } from "node:async_hooks"
 import * as Inbox from "../../src/Inbox.ts"
+import * as consumer from "../../src/internal/consumer.ts"
 import * as Limits from "../../src/Limits.ts"
 import * as Message from "../../src/Message.ts"
 
@@ -15,6 +16,25 @@ const offer = (inbox: Service, count: number) =>
 
 const consuming = <E>(inbox: Service, handler: Inbox.Handler<E, never>, concurrency = 1) =>
   Effect.forkChild(inbox.consume(handler, { concurrency }), { startImmediately: true })
+
+/** A source in which nothing waits, and how often it was looked at. */
+const emptySource = () => {
+  const looks = { count: 0 }
+  const source: consumer.Source<Inbox.Entry> = {
+    begin: () => undefined,
+    finish: () => {},
+    putBack: () => {},
+    isFilled: () => {
+      looks.count++
+      return false
+    },
+    consumers: new Set()
+  }
+  return { looks, source }
+}
+
+/** Who waits goes on within the call; `open` leaves it to a later turn. */
+const openNow = (gate: Latch.Latch) => Effect.sync(() => gate.openUnsafe())
 
 const until = (isTrue: () => boolean) => Effect.repeat(Effect.yieldNow, { until: isTrue })
 
@@ -85,13 +105,50 @@ describe("consumer", () => {
         yield* consuming(inbox, ({ message: { data } }) => {
           began.push(data)
           // The second one's beginning ends the first.
-          return data === "0" ? gate.await : data === "1" ? Effect.andThen(gate.open, Effect.never) : Effect.void
+          return data === "0" ? gate.await : data === "1" ? Effect.andThen(openNow(gate), Effect.never) : Effect.void
         }, 2)
         yield* offer(inbox, 4)
-        yield* until(() => began.length === 4)
+        yield* until(() => began.length >= 4)
         assert.deepStrictEqual(began, ["0", "1", "2", "3"])
       })
     ))
+
+  it.effect("keeps to its number where the end of a handler begins one whose beginning ends another", () =>
+    withInbox((inbox) =>
+      Effect.gen(function*() {
+        const gates = [yield* Latch.make(), yield* Latch.make()] as const
+        const began: Array<string | undefined> = []
+        yield* consuming(inbox, ({ message: { data } }) => {
+          began.push(data)
+          if (data === "0" || data === "1") return gates[data].await
+          return data === "2" ? Effect.andThen(openNow(gates[1]), Effect.never) : Effect.never
+        }, 2)
+        yield* offer(inbox, 5)
+        yield* until(() => began.length === 2)
+        yield* openNow(gates[0])
+        yield* until(() => began.length >= 4)
+        for (let turn = 0; turn < 10; turn++) yield* Effect.yieldNow
+        assert.deepStrictEqual(began, ["0", "1", "2", "3"])
+      })
+    ))
+
+  it.effect("waits where there is nothing, and does not look again and again", () =>
+    Effect.gen(function*() {
+      const { looks, source } = emptySource()
+      yield* Effect.forkChild(consumer.consume(source, () => Effect.void, 1), { startImmediately: true })
+      const before = looks.count
+      for (let turn = 0; turn < 10; turn++) yield* Effect.yieldNow
+      assert.deepStrictEqual([before, looks.count], [1, 1])
+    }))
+
+  it.effect("is not woken any more once it has ended", () =>
+    Effect.gen(function*() {
+      const { source } = emptySource()
+      const loop = yield* Effect.forkChild(consumer.consume(source, () => Effect.void, 1), { startImmediately: true })
+      assert.strictEqual(source.consumers.size, 1)
+      yield* Fiber.interrupt(loop)
+      assert.strictEqual(source.consumers.size, 0)
+    }))
 
   it.effect("stops what a handler has forked when the handler ends", () =>
     withInbox((inbox) =>

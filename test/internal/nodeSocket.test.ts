@@ -10,10 +10,10 @@ import { tick } from "../utils/resources.ts"
 import { tempDirectory } from "../utils/tempHost.ts"
 
 /** Both ends of a connection: ours as a `Socket`, and the peer's, which is plain `node:net` and does not read yet. */
-const connection = Effect.gen(function*() {
+const connect = Effect.fnUntraced(function*(options: net.ServerOpts = {}) {
   const socketPath = path.join(yield* tempDirectory, "s")
   const server = yield* Effect.acquireRelease(
-    Effect.sync(() => net.createServer({ allowHalfOpen: true, pauseOnConnect: true })),
+    Effect.sync(() => net.createServer({ ...options, allowHalfOpen: true, pauseOnConnect: true })),
     (server) => Effect.sync(() => server.close())
   )
   const accepted = Effect.callback<{ readonly conn: net.Socket; readonly socket: NodeSocket }>((resume) => {
@@ -35,6 +35,8 @@ const connection = Effect.gen(function*() {
   const wire: wires.Wire = ours.socket
   return { ...ours, wire, peer }
 })
+
+const connection = connect()
 
 const until = (condition: () => boolean): Effect.Effect<void> =>
   Effect.suspend(() => condition() ? Effect.void : Effect.andThen(tick, until(condition)))
@@ -152,6 +154,69 @@ describe("nodeSocket", () => {
         assert.strictEqual(text(yield* Fiber.join(later)), "for the later")
       }))
 
+    it.live("gives at once what has arrived, be it a single byte", () =>
+      Effect.gen(function*() {
+        const { conn, peer, wire } = yield* connection
+        yield* Fiber.interrupt(yield* Effect.forkChild(wire.pull, { startImmediately: true }))
+        peer.write("1")
+        yield* until(() => conn.readableLength > 0)
+        const exit = (yield* Effect.forkChild(wire.pull, { startImmediately: true })).pollUnsafe()
+        assert.strictEqual(exit !== undefined && Exit.isSuccess(exit) ? text(exit.value) : exit, "1")
+      }))
+
+    it.live.each([
+      { sent: "abcd", pieces: ["abcd"] },
+      { sent: "abcde", pieces: ["abcd", "e"] },
+      { sent: "abcdefghij", pieces: ["abcd", "efgh", "ij"] }
+    ])("gives what has arrived in pieces, in order: $sent", ({ pieces, sent }) =>
+      Effect.gen(function*() {
+        const { peer, wire } = yield* connect({ highWaterMark: 4 })
+        peer.write(sent)
+        peer.end()
+        const read: Array<string> = []
+        const readOn: Effect.Effect<void, Socket.SocketError> = Effect.flatMap(wire.pull, (chunks) => {
+          read.push(text(chunks))
+          return readOn
+        })
+        assert.strictEqual(yield* reasonOf(readOn), 1000)
+        assert.deepStrictEqual(read, pieces)
+      }))
+
+    it.live("gives no more than a piece to a reader that does not ask again there and then", () =>
+      Effect.gen(function*() {
+        const { conn, peer, wire } = yield* connect({ highWaterMark: 4 })
+        const first = yield* Effect.forkChild(wire.pull, { startImmediately: true })
+        peer.write("abcdefghij")
+        const read = [text(yield* Fiber.join(first))]
+        yield* until(() => conn.isPaused())
+        assert.strictEqual(conn.readableLength, 6)
+        for (const left of [2, 0]) {
+          read.push(text(yield* wire.pull))
+          assert.strictEqual(conn.readableLength, left)
+        }
+        assert.deepStrictEqual(read, ["abcd", "efgh", "ij"])
+      }))
+
+    it.live("loses nothing that arrives after the scope of a reader that waited has closed", () =>
+      Effect.gen(function*() {
+        const { conn, peer, socket, wire } = yield* connection
+        const scope = yield* Scope.make()
+        const pull = yield* Scope.provide(Socket.readerBytes(socket), scope)
+        const waiting = yield* Effect.forkChild(Effect.exit(pull), { startImmediately: true })
+        yield* Scope.close(scope, Exit.void)
+        yield* Fiber.join(waiting)
+        peer.write("kept")
+        yield* until(() => conn.isPaused())
+        assert.strictEqual(text(yield* wire.pull), "kept")
+      }))
+
+    it.live("cannot be upgraded", () =>
+      Effect.gen(function*() {
+        const { socket } = yield* connection
+        const { upgrade } = yield* socket.reader
+        assert.strictEqual(yield* reasonOf(upgrade({})), "SocketUpgradeError")
+      }))
+
     it.live("wakes a reader whose scope closes", () =>
       Effect.gen(function*() {
         const { socket } = yield* connection
@@ -207,6 +272,7 @@ describe("nodeSocket", () => {
         const { conn, socket } = yield* connection
         const { write } = yield* socket.writer
         conn.destroy()
+        yield* until(() => conn.closed)
         const error = yield* Effect.flip(write("late"))
         assert.strictEqual(error.reason._tag, "SocketWriteError")
         assert.include(String((error.reason as { readonly cause?: unknown }).cause), "the connection is closed")
@@ -278,6 +344,16 @@ describe("nodeSocket", () => {
         const { conn, wire } = yield* connection
         conn.destroy()
         assert.strictEqual(yield* reasonOf(wire.end("late")), "SocketWriteError")
+      }))
+
+    it.live("fails behind a last word, which the peer gets all the same", () =>
+      Effect.gen(function*() {
+        const { conn, peer, wire } = yield* connection
+        yield* wire.end("last")
+        assert.strictEqual(yield* reasonOf(wire.write("late") ?? Effect.void), "SocketWriteError")
+        const chunks = yield* Effect.promise(() => peer.toArray())
+        assert.strictEqual(Buffer.concat(chunks).toString(), "last")
+        assert.isFalse(conn.destroyed)
       }))
 
     it.live("cuts the connection on a close event", () =>

@@ -224,6 +224,23 @@ describe("outbox", () => {
       assert.deepStrictEqual([writes, forks], [["a"], 0])
     }))
 
+  it.effect("has no fiber wait for a socket that a flush after the wake has found blocked", () =>
+    Effect.gen(function*() {
+      const { block, sink, unblock, writes } = yield* makeSink
+      let forks = 0
+      const outbox = makeOutbox({ ...sink, fork: () => void forks++ })
+      yield* block
+      outbox.push("a")
+      outbox.wake()
+      const flushing = yield* fork(flushOf(outbox))
+      outbox.push("b")
+      yield* turn
+      assert.deepStrictEqual([writes, forks], [["a"], 0])
+      yield* unblock
+      yield* Fiber.join(flushing)
+      assert.deepStrictEqual(writes, ["a", "b"])
+    }))
+
   it.effect("counts what all outboxes together have not passed on", () =>
     Effect.gen(function*() {
       const { block, sink, unblock } = yield* makeSink
