@@ -187,6 +187,9 @@ describe("Inbox.consume", () => {
           yield* offer(inbox, "a")
           const loop = yield* consuming(inbox, () => Effect.never)
           const reader = yield* Effect.forkChild(inbox.take, { startImmediately: true })
+          // What the offer began to wake is awake by now.
+          yield* Effect.yieldNow
+          assert.isUndefined(reader.pollUnsafe())
           yield* Fiber.interrupt(loop)
           assert.strictEqual((yield* Fiber.join(reader)).id, "uds-1")
         })
