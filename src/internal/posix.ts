@@ -30,6 +30,7 @@ export interface UntrustedFile {
 
 /** What an entry is itself, where it may be a link. */
 export interface EntryFacts {
+  readonly path: string
   readonly type: "Directory" | "SymbolicLink" | "Other"
   readonly uid: number
   readonly mode: number
@@ -64,7 +65,7 @@ const look = (path: string): Promise<Result.Result<EntryFacts, FileFailed>> =>
   fs.lstat(path).then(
     (stat) => {
       const type = stat.isDirectory() ? "Directory" : stat.isSymbolicLink() ? "SymbolicLink" : "Other"
-      return Result.succeed({ type, uid: stat.uid, mode: stat.mode })
+      return Result.succeed({ path, type, uid: stat.uid, mode: stat.mode })
     },
     (error) => Result.fail(failure("inspect", path)(error))
   )

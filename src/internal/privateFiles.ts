@@ -54,7 +54,7 @@ const stickyBit = 0o1000
 const refuse = (path: string, problem: DirectoryNotPrivate["problem"], remedy: string) =>
   new DirectoryNotPrivate({ path, problem, remedy })
 
-const judgeDirectory = ({ type }: EntryFacts, path: string) => {
+const judgeDirectory = ({ path, type }: EntryFacts) => {
   if (type === "SymbolicLink") return refuse(path, "a link", "name the directory it points at instead")
   return type === "Directory" ? undefined : refuse(path, "not a directory", "move the file away")
 }
@@ -85,17 +85,17 @@ export const make: Effect.Effect<PrivateFiles, never, FileSystem.FileSystem> = E
   /** Looks at all of them at once, since each look waits for the system, and names the first that is at fault. */
   const judgeAll = Effect.fnUntraced(function*(
     paths: ReadonlyArray<string>,
-    judge: (facts: EntryFacts, path: string) => DirectoryNotPrivate | undefined
+    judge: (facts: EntryFacts) => DirectoryNotPrivate | undefined
   ) {
-    const looks = yield* posix.lookAt(paths)
-    for (const [i, look] of looks.entries()) {
-      const problem = judge(yield* Effect.fromResult(look), paths[i] ?? "")
+    for (const look of yield* posix.lookAt(paths)) {
+      const problem = judge(yield* Effect.fromResult(look))
       if (problem !== undefined) return yield* problem
     }
   })
 
-  const judgeAncestor = (facts: EntryFacts, path: string) => {
-    const problem = judgeDirectory(facts, path)
+  const judgeAncestor = (facts: EntryFacts) => {
+    const { path } = facts
+    const problem = judgeDirectory(facts)
     if (problem !== undefined || !knowsOwners) return problem
     if (facts.uid !== 0 && !isOwner(facts.uid)) {
       return refuse(path, "foreign owner", "use a directory below one of your own or root's")
@@ -105,8 +105,9 @@ export const make: Effect.Effect<PrivateFiles, never, FileSystem.FileSystem> = E
       : undefined
   }
 
-  const judgePrivate = (facts: EntryFacts, path: string) => {
-    const problem = judgeDirectory(facts, path)
+  const judgePrivate = (facts: EntryFacts) => {
+    const { path } = facts
+    const problem = judgeDirectory(facts)
     if (problem !== undefined || !knowsOwners) return problem
     if (!isOwner(facts.uid)) return refuse(path, "foreign owner", "use a directory of your own")
     if ((facts.mode & openBits) === 0) return undefined
@@ -121,7 +122,7 @@ export const make: Effect.Effect<PrivateFiles, never, FileSystem.FileSystem> = E
   const checkPrivate: PrivateFiles["checkPrivate"] = (target) =>
     judgeAll(
       [target, ...ancestorsOf(target)],
-      (facts, path) => path === target ? judgePrivate(facts, path) : judgeAncestor(facts, path)
+      (facts) => facts.path === target ? judgePrivate(facts) : judgeAncestor(facts)
     )
 
   const checkPrivateIfAny: PrivateFiles["checkPrivateIfAny"] = (target) =>
