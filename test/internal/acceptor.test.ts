@@ -22,7 +22,11 @@ const accepting = Effect.fnUntraced(function*(options: { maxWaiting?: number; cl
   )
   attach(server)
   let accepted = 0
-  server.on("connection", () => accepted++)
+  const closed: Array<net.Socket> = []
+  server.on("connection", (conn) => {
+    accepted++
+    conn.once("close", () => closed.push(conn))
+  })
   yield* Effect.acquireRelease(
     Effect.callback<void>((resume) => {
       server.listen(address, () => resume(Effect.void))
@@ -34,6 +38,9 @@ const accepting = Effect.fnUntraced(function*(options: { maxWaiting?: number; cl
   return {
     address,
     listener,
+    /** The server's ends of connections that have closed. */
+    closed,
+    until,
     release: Scope.close(scope, Exit.void),
     /** A peer, once its connection has been accepted. */
     connect: Effect.suspend(() => {
@@ -51,6 +58,23 @@ describe("acceptor", () => {
     Effect.gen(function*() {
       const { address, listener } = yield* accepting()
       assert.deepInclude(listener.address, { path: address })
+    }))
+
+  it.live("forgets a connection that has closed", () =>
+    Effect.gen(function*() {
+      const { closed, connect, listener, release, until } = yield* accepting()
+      yield* Effect.forkScoped(listener.run(() => Effect.void), { startImmediately: true })
+      yield* connect
+      yield* until(() => closed.length === 1)
+      let touched = 0
+      for (const conn of closed) {
+        conn.destroy = () => {
+          touched++
+          return conn
+        }
+      }
+      yield* release
+      assert.strictEqual(touched, 0)
     }))
 
   it.live("holds so many connections until it runs, and cuts off the others", () =>
