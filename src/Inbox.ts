@@ -52,7 +52,8 @@ export interface Entry {
   readonly status: "waiting" | "taken" | "processing" | "processed" | "failed"
   /**
    * Answers a query, once: the first answer counts. Says whether this one was it and somebody waits for it; a message
-   * that is not a query, and a sender of protocol 1, wait for none.
+   * that is not a query, and a sender of protocol 1, wait for none. Waits while the sender leaves `maxUnreadBytes` unread,
+   * until it reads or `writeTimeout` has cut it off; a wait that is interrupted has answered nothing.
    */
   readonly reply: (data: string) => Effect.Effect<boolean>
 }
@@ -89,6 +90,8 @@ export class InboxFull extends Schema.TaggedError<InboxFull>()("InboxFull", {
 export interface Observer {
   /** Called at most once for each kind of outcome. Says whether the sender waits for it; must not throw. */
   readonly onOutcome: (outcome: Outcome) => boolean
+  /** What to wait for before an answer that the sender has no room for now; undefined where it has. */
+  readonly room?: () => Effect.Effect<void> | undefined
 }
 
 /** What a connection has read, ready to be stored. */
@@ -179,12 +182,16 @@ class StoredEntry implements Entry {
 
   // Made when it is asked for, since most entries are not replied to.
   get reply(): Entry["reply"] {
-    return (data) =>
-      Effect.sync(() => {
-        if (this.#replied || this.message.type !== "query") return false
-        this.#replied = true
-        return this.#observer?.onOutcome({ _tag: "Replied", data }) ?? false
-      })
+    return (data) => Effect.suspend(() => this.#reply(data))
+  }
+
+  #reply(data: string): Effect.Effect<boolean> {
+    if (this.#replied || this.message.type !== "query") return Effect.succeed(false)
+    const room = this.#observer?.room?.()
+    // Others may wait for the same room, and another answer may come first.
+    if (room !== undefined) return Effect.flatMap(room, () => this.#reply(data))
+    this.#replied = true
+    return Effect.succeed(this.#observer?.onOutcome({ _tag: "Replied", data }) ?? false)
   }
 
   /** The end of its handling, told once. A query that failed unanswered is answered by the failure. */

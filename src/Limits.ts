@@ -33,7 +33,10 @@ export interface Values {
   readonly maxPeers: number
   /** Peers that have not proved themselves yet. Default 128. One more takes the place of the oldest of them. */
   readonly maxUnauthenticatedPeers: number
-  /** Reply bytes a peer may leave unread in this process. Default 1,048,576. At the limit no more is read from it. */
+  /**
+   * Reply bytes a peer may leave unread in this process. Default 1,048,576. At the limit no more is read from it, answers
+   * wait, and a receipt ends the connection.
+   */
   readonly maxUnreadBytes: number
   /** The same for all peers together. Default 4,194,304. At the limit none may leave more than an equal share. */
   readonly maxTotalUnreadBytes: number

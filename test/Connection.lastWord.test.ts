@@ -5,7 +5,7 @@ import { Buffer } from "node:buffer"
 import * as wires from "../src/internal/wire.ts"
 import * as Limits from "../src/Limits.ts"
 import { makeEndpoint } from "./utils/memoryPeer.ts"
-import { auth, type Challenge, hello, query } from "./utils/protocol2.ts"
+import { auth, type Challenge, hello, query, withReceipt } from "./utils/protocol2.ts"
 
 /**
  * A proven connection whose peer reads until told to stop: from then on nothing that is written gets through, and hanging
@@ -64,12 +64,14 @@ describe("Connection, protocol 2", () => {
   it.effect("counts a peer that is cut for what it leaves unread once, whatever else it is then told", () =>
     Effect.gen(function*() {
       const { inbox, say, stick } = yield* serveStuck
-      yield* say(Array.from({ length: 9 }, (_, n) => query(`${n}`)).join(""))
+      const ends = yield* Queue.unbounded<void>()
+      yield* inbox.consume(() => Queue.take(ends)).pipe(Effect.forkScoped({ startImmediately: true }))
+      yield* say(Array.from({ length: 9 }, (_, n) => withReceipt(`${n}`)).join(""))
       stick()
-      for (const entry of yield* inbox.drain) {
-        yield* entry.reply("x".repeat(100))
-        yield* Effect.yieldNow
+      for (let n = 0; n < 9; n++) {
+        yield* Queue.offer(ends, undefined)
+        yield* Effect.repeat(Effect.yieldNow, { times: 5 })
       }
       assert.deepStrictEqual(yield* timeouts, [{ count: 1, incremental: true }])
-    }).pipe(Effect.provide(Limits.layer({ maxUnreadBytes: 500 })), withMetrics))
+    }).pipe(Effect.provide(Limits.layer({ maxUnreadBytes: 300 })), withMetrics))
 })

@@ -117,9 +117,14 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
   pushLater(reply: string) {
     // What is dropped here is remembered: the sender gets it when it asks again over a connection that it reads.
     if (this.#isEnding) return
-    if (this.#outbox.isBlocked && this.#leavesTooMuch()) return this.#cutLate()
+    if (this.room() !== undefined) return this.#cutLate()
     this.#outbox.push(reply)
     this.#outbox.wake()
+  }
+
+  room() {
+    // The socket takes more unless it is blocked, so what is to be written may be of any size.
+    return this.#leavesTooMuch() ? this.#outbox.unblocked : undefined
   }
 
   isoNow() {
@@ -177,7 +182,7 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
   /** Judges what has arrived, as far as there is nothing to wait for; then an effect does the rest. */
   #judge(): Judging | undefined {
     while (!this.#isEnding) {
-      if (this.#outbox.size >= this.#endpoint.limits.maxUnreadBytes) {
+      if (this.#leavesTooMuch()) {
         const flushing = this.#outbox.flush()
         if (flushing !== undefined) return Effect.flatMap(flushing, this.#judgeOn)
       }

@@ -3,6 +3,7 @@
  * So a message that is sent again, because its ack was lost, is not stored again and loses no receipt or answer.
  */
 import * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
 import type { Observer, Outcome } from "../Inbox.ts"
 import type { Values } from "../Limits.ts"
 import * as fifos from "./fifo.ts"
@@ -13,6 +14,7 @@ import { Numbered } from "./numbered.ts"
 /** One connection that is told. */
 export interface Listener {
   readonly tell: (outcome: Outcome) => void
+  readonly room: () => Effect.Effect<void> | undefined
 }
 
 /** Most messages have no outcome that anybody waits for. */
@@ -45,6 +47,9 @@ export class Delivery implements Observer, Placed {
 
   onOutcome(outcome: Outcome) {
     return this.#deliveries.settle(this, outcome)
+  }
+  room() {
+    return this.listener?.room()
   }
 }
 

@@ -69,6 +69,11 @@ export class Outbox {
     return this.#blocked !== undefined
   }
 
+  /** Ends when the socket takes more, or never will; undefined where it does. */
+  get unblocked(): Effect.Effect<void> | undefined {
+    return this.#blocked?.await
+  }
+
   /**
    * Writes all there is, behind what is being written already. Undefined when that is done; otherwise an effect that ends
    * when it is, and the socket takes more.
@@ -88,10 +93,11 @@ export class Outbox {
 
   /** Has all there is written at the end of the turn, for pushes from fibers that must not wait. */
   wake() {
-    if (this.#isWaking || this.isBlocked) return
+    if (this.isBlocked) return
     // At the end of the turn there is more to write at once; but not so much that it is not known by then whether the
     // peer reads.
     if (this.#pendingBytes >= maxWriteBytes) return this.#flushBeside()
+    if (this.#isWaking) return
     this.#isWaking = true
     queueMicrotask(() => {
       this.#isWaking = false

@@ -30,6 +30,8 @@ export interface Options {
 export interface Link2 extends Link {
   /** Adds a reply from another fiber than the connection's own, and has it written. */
   readonly pushLater: (reply: string) => void
+  /** What to wait for before an answer is pushed, where the peer leaves too much unread. */
+  readonly room: () => Effect.Effect<void> | undefined
   /** The current time as ISO-8601 text, for those replies. */
   readonly isoNow: () => string
 }
@@ -64,6 +66,10 @@ class Attachment implements Listener, fifos.Placed {
     this.#session.tell(this, outcome)
     // Nothing follows these.
     if (outcome._tag !== "Replied") this.#session.detach(this)
+  }
+
+  room() {
+    return this.#session.room()
   }
 }
 
@@ -196,6 +202,10 @@ class Protocol2 implements Session {
     this.#attached?.remove(attachment)
     // A later connection of the sender may have taken its place.
     if (attachment.delivery.listener === attachment) attachment.delivery.listener = undefined
+  }
+
+  room() {
+    return this.#link.room()
   }
 
   tell({ isQuery, messageId, wantsReceipt }: Attachment, outcome: Outcome) {

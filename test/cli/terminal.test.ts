@@ -36,11 +36,21 @@ const plain = (text: string) => stripVTControlCharacters(text).replaceAll("\r", 
 
 const isWide = (line: string) => CliOutput.displayWidth(plain(line)) > 100
 
-/** Waits until a terminal has shown it. */
-const showing = (lines: ReadonlyArray<string>) => (pattern: RegExp): Effect.Effect<void> =>
-  Effect.suspend(() =>
-    pattern.test(plain(lines.join("\n"))) ? Effect.void : Effect.andThen(Effect.sleep(20), showing(lines)(pattern))
+/** Waits until a terminal has shown it; long before the test's own limit it says what was shown instead. */
+const showing = (started: Effect.Success<ReturnType<typeof start>>) => (pattern: RegExp): Effect.Effect<void> => {
+  const hasShown = () => pattern.test(plain(started.lines.join("\n")))
+  const shown = () => `${pattern} was not shown, but: ${plain(started.lines.join("\n"))}${started.stderr()}`
+  const look: Effect.Effect<void> = Effect.suspend(() =>
+    hasShown() ? Effect.void : Effect.andThen(Effect.sleep(20), look)
   )
+  const ended = Effect.flatMap(
+    started.wait,
+    ({ code }) => hasShown() ? Effect.void : Effect.die(`ended with ${code}; ${shown()}`)
+  )
+  return Effect.raceFirst(look, ended).pipe(
+    Effect.timeoutOrElse({ duration: "2 minutes", orElse: () => Effect.die(shown()) })
+  )
+}
 
 describe("on a terminal", () => {
   itOnTerminal("peers is a table of at most 100 columns, in colour", () =>
@@ -97,7 +107,7 @@ describe("on a terminal", () => {
         script: onTerminal(`listen --socket-path ${socketPath} --count 4`),
         environment: colours
       })
-      yield* showing(listener.lines)(/^listening at\n {2}uds:\//m)
+      yield* showing(listener)(/^listening at\n {2}uds:\//m)
       const told = yield* show(`send --to ${socketPath} '${"word ".repeat(50)}'`)
       // Whole again without the line ends.
       assert.include(told.replaceAll("\n ", ""), `stored as uds-1 by uds:${socketPath}`)
@@ -139,7 +149,7 @@ describe("on a terminal", () => {
     Effect.gen(function*() {
       const home = yield* tempDirectory
       const watching = yield* start(home, [], { script: onTerminal("peers --watch"), environment: colours })
-      const shows = showing(watching.lines)
+      const shows = showing(watching)
       yield* shows(/^ROUND TRIP {2}INBOX {2}NAME/m)
       const peer = yield* listening(home, "--name", "worker")
       yield* shows(/^\d+\.\d ms +nothing +worker +\d+/m)
@@ -155,7 +165,7 @@ describe("on a terminal", () => {
     Effect.gen(function*() {
       const { inbox, start } = yield* endpoint()
       const watching = yield* start([], { script: onTerminal("peers --watch"), environment: colours })
-      const shows = showing(watching.lines)
+      const shows = showing(watching)
       yield* shows(/^\d+\.\d ms +nothing /m)
       yield* inbox.offer(Message.text("one"))
       yield* shows(/^\d+\.\d ms +1 message, \d+ B /m)

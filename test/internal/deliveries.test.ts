@@ -111,7 +111,7 @@ describe("deliveries", () => {
     const deliveries = make()
     const heard: Array<Outcome> = []
     const stored = delivery("uds-1")
-    stored.listener = { tell: (outcome) => heard.push(outcome) }
+    stored.listener = { tell: (outcome) => heard.push(outcome), room: () => undefined }
     assert.isTrue(deliveries.settle(stored, replied("because")))
     assert.isTrue(deliveries.settle(stored, handled))
     assert.deepStrictEqual(heard, [replied("because"), handled])
@@ -162,7 +162,7 @@ describe("deliveries", () => {
     const deliveries = make({ count: 1, bytes: 10 })
     const heard: Array<Outcome> = []
     const forgotten = delivery("uds-1")
-    forgotten.listener = { tell: (outcome) => heard.push(outcome) }
+    forgotten.listener = { tell: (outcome) => heard.push(outcome), room: () => undefined }
     for (const stored of [forgotten, delivery("uds-2")]) deliveries.remember("/alice", stored.ackId, stored)
     assert.isTrue(deliveries.settle(forgotten, replied("12345")))
     assert.isTrue(deliveries.settle(forgotten, handled))

@@ -274,6 +274,19 @@ describe("outbox", () => {
       assert.strictEqual(total.bytes, 0)
     }))
 
+  it.effect("is blocked within the turn in which much is pushed, little by little", () =>
+    Effect.gen(function*() {
+      const { block, sink, writes } = yield* makeSink
+      const outbox = makeOutbox(sink)
+      yield* block
+      for (let n = 0; n < 40; n++) {
+        outbox.push("a".repeat(1_000))
+        outbox.wake()
+      }
+      assert.isTrue(outbox.isBlocked)
+      assert.deepStrictEqual(writes.map((text) => text.length), [33_000])
+    }))
+
   it.effect("is blocked within the turn in which much is pushed, also just after a flush", () =>
     Effect.gen(function*() {
       const { block, sink } = yield* makeSink

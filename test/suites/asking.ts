@@ -127,6 +127,28 @@ export const askingSuite = (name: string, { around, layer, network, secondsPass,
         assert.strictEqual(yield* Fiber.join(asking), "because")
       }))
 
+    check(
+      "are all answered, also when their answers are more than a peer may leave unread",
+      () =>
+        Effect.gen(function*() {
+          const [{ messaging }, bob] = [yield* endpoint(), yield* endpoint()]
+          const questions = count(400, "question")
+          const answer = "x".repeat(60_000)
+          const all = yield* Latch.make()
+          let begun = 0
+          const handler = ({ message }: Inbox.Entry) => {
+            const isLast = ++begun === questions.length
+            return Effect.as(isLast ? all.open : all.await, `${message.data} ${answer}`)
+          }
+          yield* handling(bob, handler, { concurrency: questions.length })
+          const answers = yield* Effect.forEach(questions, (question) => messaging.ask(bob.socketPath, question), {
+            concurrency: "unbounded"
+          })
+          assert.deepStrictEqual(answers, questions.map((question) => `${question} ${answer}`))
+          assert.strictEqual(begun, questions.length)
+        })
+    )
+
     check("are answered once, by the first reply", () =>
       Effect.gen(function*() {
         const [{ messaging }, bob] = [yield* endpoint(), yield* endpoint()]

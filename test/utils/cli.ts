@@ -63,7 +63,14 @@ export const start = Effect.fnUntraced(
     const lines: Array<string> = []
     let partial = ""
     let stderr = ""
-    let wake: () => void = () => {}
+    // Whoever waits for a change, of whom there may be several.
+    const waiting = new Set<() => void>()
+    const wake = () => {
+      const all = [...waiting]
+      // First: whoever goes on may wait again at once.
+      waiting.clear()
+      for (const resume of all) resume()
+    }
     let ended: Ended | undefined
     child.stdout.setEncoding("utf8").on("data", (text: string) => {
       const parts = (partial + text).split("\n")
@@ -80,7 +87,7 @@ export const start = Effect.fnUntraced(
     child.stdin.on("error", () => {})
     if (options.input !== "open") child.stdin.end(options.input ?? "")
     const changed = Effect.callback<void>((resume) => {
-      wake = () => resume(Effect.void)
+      waiting.add(() => resume(Effect.void))
     })
     const line = (n: number): Effect.Effect<string> =>
       Effect.suspend(() => {
