@@ -6,60 +6,51 @@ Sends a message, and prints the id it is stored under, the answer to a query, or
 """
 import hashlib, hmac, json, os, pathlib, secrets, signal, socket, stat, sys
 
-def check(holds, problem):
-    if not holds:
-        raise Exception(problem)
+fail = lambda problem: sys.exit(f"client.py: {problem}")
 
-def check_closed(path):  # 5: nobody else can put anything there, or lead elsewhere by a link
+def check_own(path, is_kind, forbidden):  # 5 and 6: nobody else can put anything there, or lead elsewhere by a link
+    found = os.lstat(path)
+    own = is_kind(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & forbidden
+    own or fail(f"{path} is not what this user alone can have put there")
     for directory in pathlib.Path(path).parents:
         found = os.lstat(directory)
         closed = not found.st_mode & 0o022 or found.st_mode & stat.S_ISVTX
         trusted = stat.S_ISDIR(found.st_mode) and found.st_uid in (0, os.getuid()) and closed
-        check(trusted, f"{directory} is a link, another user's, or others can write to it")
-
-def read_capability(path):  # 6
-    home = pathlib.Path(os.environ.get("CLAUDE_CONFIG_DIR") or pathlib.Path.home() / ".claude").resolve()
-    name = home / "messaging-capabilities" / f"{hashlib.sha256(path.encode()).hexdigest()}.json"
-    check_closed(name)
-    with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-        found = os.fstat(file.fileno())
-        private = stat.S_ISREG(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
-        check(private and found.st_size <= 4096, "the capability file is not a private file of this user")
-        capability = json.loads(file.read())
-    check(capability["socketPath"] == path, "the capability file is that of another socket")
-    return capability["authToken"], capability.get("protocol", 1)
-
-def send(**frame):
-    connection.sendall(json.dumps(frame).encode() + b"\n")
+        trusted or fail(f"{directory} is a link, another user's, or others can write to it")
 
 def replies():  # 1 and 4
-    while (line := lines.readline(65537)).endswith(b"\n"):
+    while (line := stream.readline(65537)).endswith("\n"):
         if line.strip():
             frame = json.loads(line)
-            check(frame["type"] != "error", frame.get("data"))
+            frame["type"] != "error" or fail(frame.get("data"))
             yield frame, frame.get("meta", {})
-    check(False, "the connection ended without an answer")
+    fail("the connection ended without an answer")
 
 sys.excepthook = lambda kind, problem, trace: print(f"client.py: {problem}", file=sys.stderr)
-check(len(sys.argv) in (3, 4), "usage: client.py text|notification|query|ping TEXT [SOCKET]")
+len(sys.argv) in (3, 4) or fail("usage: client.py text|notification|query|ping TEXT [SOCKET]")
 kind, text, path = (*sys.argv[1:], os.environ.get("CLAUDE_CODE_MESSAGING_SOCKET", ""))[:3]
-check(path.startswith("/"), "SOCKET, or else CLAUDE_CODE_MESSAGING_SOCKET, must be an absolute path")
-signal.signal(signal.SIGALRM, lambda *_: check(False, "no answer within 5 seconds"))
+path.startswith("/") or fail("SOCKET, or else CLAUDE_CODE_MESSAGING_SOCKET, must be an absolute path")
+signal.signal(signal.SIGALRM, lambda *_: fail("no answer within 5 seconds"))
 signal.alarm(5)  # 5: one deadline for all of it
-token, protocol = read_capability(path)
+home = pathlib.Path(os.environ.get("CLAUDE_CONFIG_DIR") or pathlib.Path.home() / ".claude").resolve()
+file = home / "messaging-capabilities" / f"{hashlib.sha256(path.encode()).hexdigest()}.json"
+check_own(file, stat.S_ISREG, 0o077)
+capability = json.loads(file.read_bytes()) if file.stat().st_size <= 4096 else {}  # 6
+capability.get("socketPath") == path or fail(f"{file} is not the capability of {path}")
+token, protocol = capability["authToken"], capability.get("protocol", 1)
 if protocol == 1:  # 5: the token is sent as it is; in protocol 2 the server proves itself
-    found = os.lstat(path)
-    check(stat.S_ISSOCK(found.st_mode) and found.st_uid == os.getuid(), f"{path} is not a socket of this user")
-    check_closed(path)
+    check_own(path, stat.S_ISSOCK, 0)
 connection = socket.socket(socket.AF_UNIX)
 connection.connect(path)
-lines, nonce, own = connection.makefile("rb"), secrets.token_hex(32), secrets.token_hex(16)
+stream = connection.makefile("rw", encoding="utf-8", newline="\n")
+send = lambda **frame: print(json.dumps(frame), file=stream, flush=True)
+nonce, own = secrets.token_hex(32), secrets.token_hex(16)
 if protocol != 1:  # 9.1
     send(type="hello", protocol=2, nonce=nonce)
     challenge, _ = next(replies())
-    proven = "\n".join(["", path, "", nonce, challenge["nonce"]])
-    proof = lambda role: hmac.new(token.encode(), (role + proven).encode(), "sha256").hexdigest()
-    check(hmac.compare_digest(proof("server"), challenge["proof"]), "the server does not know its token")
+    proof = lambda role: hmac.new(
+        token.encode(), "\n".join([role, path, "", nonce, challenge["nonce"]]).encode(), "sha256").hexdigest()
+    hmac.compare_digest(proof("server"), challenge["proof"]) or fail("the server does not know its token")
     send(type="auth", proof=proof("client"))
 send(type=kind, data=text, meta={"authToken": token} if protocol == 1 else {"messageId": own})  # 3 and 9.2
 for reply, meta in replies():

@@ -247,7 +247,7 @@ describe("examples/clients/client.py", () => {
     withEndpoint((endpoint) =>
       Effect.gen(function*() {
         fs.chmodSync(endpoint.file, 0o640)
-        const problem = "the capability file is not a private file of this user"
+        const problem = `${endpoint.file} is not what this user alone can have put there`
         assert.deepStrictEqual(yield* client(endpoint, "text", "hello"), failed("client.py", problem))
       })
     ))
