@@ -12,6 +12,7 @@ import * as Layers from "../../src/Layers.ts"
 import * as Messaging from "../../src/Messaging.ts"
 import * as Peers from "../../src/Peers.ts"
 import { makeRandom, seed, sized } from "../utils/effort.ts"
+import { figure } from "../utils/figure.ts"
 import { leftovers } from "../utils/leftovers.ts"
 import { fixture } from "../utils/programs.ts"
 import { tempDirectory, withTempHost } from "../utils/tempHost.ts"
@@ -87,6 +88,7 @@ describe("an endpoint that is killed", () => {
           for (const left of leftovers(host)) problems.push(`killed before ${k}, ${operations[k - 1]}: ${left} is left`)
         })), { concurrency: 2 })
       const labels = new Set(points.map((k) => operations[k - 1]))
+      figure(`killed ${kills} times, at ${labels.size} kinds of ${operations.length} operations`)
       assert.deepStrictEqual(problems, [])
       assert.isAtLeast(labels.size, 12)
       assert.isAbove(swept, kills / 4)

@@ -3,7 +3,7 @@
  * over real files and sockets: the call ends well or with a typed error, nothing is left on disk or open, and what comes
  * next works.
  */
-import { assert, describe, it } from "@effect/vitest"
+import { afterAll, assert, describe, it } from "@effect/vitest"
 import { Cause, Context, Effect, Exit, Layer, Option, type Scope } from "effect"
 import * as fs from "node:fs"
 import * as path from "node:path"
@@ -15,6 +15,7 @@ import type { MessagingError } from "../../src/MessagingError.ts"
 import { Faults } from "../../src/testing/index.ts"
 import { deadSocket } from "../utils/deadSocket.ts"
 import { type Endpoint, endpointsOf, handling } from "../utils/endpoints.ts"
+import { figure } from "../utils/figure.ts"
 import { leftovers, openSince } from "../utils/leftovers.ts"
 import { withTempHost } from "../utils/tempHost.ts"
 
@@ -169,10 +170,14 @@ const explore = (run: Run, errno: string) =>
   }).pipe(Effect.provide(Faults.layer))
 
 describe("an operation that fails", () => {
+  let failed = 0
+  afterAll(() => figure(`an operation failed in ${failed} runs`))
+
   for (const [name, run] of Object.entries(runs)) {
     it.live.each(errnos)(`in ${name} with %s harms nothing, whichever it is`, (errno) =>
       Effect.gen(function*() {
         const { findings, operations } = yield* explore(run, errno)
+        failed += operations
         assert.deepStrictEqual(findings, [])
         assert.isAbove(operations, 10)
       }))

@@ -9,6 +9,7 @@ import * as Layers from "../../src/Layers.ts"
 import * as Message from "../../src/Message.ts"
 import { makeRandom, seed, sized } from "../utils/effort.ts"
 import { type Endpoint, endpointsOf, handling } from "../utils/endpoints.ts"
+import { figure } from "../utils/figure.ts"
 import { interruptAt, type Interrupted, interruptEverywhere, makeStepper, type Moment } from "../utils/interrupting.ts"
 import { leftovers, openSince } from "../utils/leftovers.ts"
 import { withTempHost } from "../utils/tempHost.ts"
@@ -71,6 +72,7 @@ describe("interruption", () => {
           strideOverFiles(moment),
           1 + offset % strideOverFiles(moment)
         )
+        figure(`interrupted ${moment} up to ${count} moments of a start over files`)
         assert.deepStrictEqual(problems, [])
         assert.isAbove(count, 40)
       }), patience)

@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { spawn } from "node:child_process"
 import { sized } from "../utils/effort.ts"
+import { figure } from "../utils/figure.ts"
 import { fixture } from "../utils/programs.ts"
 import type { Counts } from "../utils/resources.ts"
 
@@ -46,9 +47,10 @@ const MiB = 2 ** 20
 // Half a minute of work for one core, many hours in the long run.
 const patience = sized(300_000, 12 * 3_600_000)
 
-const assertSame = ({ after, before, left }: Measured, maxGrowth: number) => {
+const assertSame = ({ after, before, left }: Measured, work: string, maxGrowth: number) => {
   const { bytes: bytesBefore, ...heldBefore } = before
   const { bytes: bytesAfter, ...heldAfter } = after
+  figure(`growth after ${work}: ${((bytesAfter - bytesBefore) / MiB).toFixed(2)} MiB`)
   assert.deepStrictEqual(heldAfter, heldBefore)
   assert.deepStrictEqual(heldAfter.warnings, [])
   assert.isBelow(bytesAfter - bytesBefore, maxGrowth)
@@ -61,14 +63,22 @@ describe("descriptors, handles, fibers, listeners and memory are back where they
   // A leak of 40 bytes a message shows in the short run, where the engine itself moves by half a MiB either way.
   it.live(
     `after ${messages} messages, asks, failures and interruptions by both protocols`,
-    () => Effect.map(soak("messages", messages), (_) => assertSame(_, Math.max(4 * MiB, messages / 1e6 * MiB))),
+    () =>
+      Effect.map(
+        soak("messages", messages),
+        (_) => assertSame(_, `${messages} messages`, Math.max(4 * MiB, messages / 1e6 * MiB))
+      ),
     patience
   )
 
   const cycles = sized(500, 5_000)
   it.live(
     `after ${cycles} starts and stops`,
-    () => Effect.map(soak("cycles", cycles), (_) => assertSame(_, Math.max(4 * MiB, cycles * 500))),
+    () =>
+      Effect.map(
+        soak("cycles", cycles),
+        (_) => assertSame(_, `${cycles} starts and stops`, Math.max(4 * MiB, cycles * 500))
+      ),
     patience
   )
 })

@@ -6,6 +6,7 @@ import * as crypto from "node:crypto"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import * as readline from "node:readline"
+import { figure } from "../utils/figure.ts"
 import { hmac } from "../utils/judge.ts"
 import { fixture } from "../utils/programs.ts"
 import { connectRaw, type RawPeer } from "../utils/rawPeer.ts"
@@ -151,6 +152,7 @@ describe("128 peers that flood and never read", () => {
           const floods = yield* floodAll(flooded, () => what)
           yield* blocked(floods)
           const { growth = Number.POSITIVE_INFINITY } = yield* flooded.tell("held")
+          figure(`growth for ${peers} peers that flood and never read, each ${what}: ${(growth / MiB).toFixed(1)} MiB`)
           assert.isBelow(growth / MiB, 32)
         }))
   )
