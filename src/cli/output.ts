@@ -42,8 +42,8 @@ export const complain = (text: string) => Console.error(onStandardError(text))
 
 /** The command that helps, where one does. */
 const hints: { readonly [K in MessagingError["reason"]["_tag"]]?: string } = {
-  NameNotUnique: "effect-messaging peers shows who listens",
-  PeerNotFound: "effect-messaging peers shows who listens",
+  NameNotUnique: "effect-messaging peers shows who listens, doctor what keeps others out",
+  PeerNotFound: "effect-messaging peers shows who listens, doctor what keeps others out",
   PeerUnreachable: "run effect-messaging sweep",
   PeerUntrusted: "effect-messaging doctor says what to do",
   AccessDenied: "effect-messaging doctor says what to do"

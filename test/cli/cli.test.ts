@@ -121,7 +121,7 @@ describe("effect-messaging", () => {
     {
       args: ["send", "--to", "/nobody/here", "x"],
       code: 1,
-      says: "or namespace (effect-messaging peers shows who listens)"
+      says: "or namespace (effect-messaging peers shows who listens, doctor what keeps others out)"
     },
     { args: ["ping", "--to", `/${"x".repeat(200)}`], code: 1, says: "is 201 bytes long, and this platform allows 107" },
     { args: ["listen", "--socket-path", "/tmp/x.sock"], code: 1, says: "/tmp is not private" }

@@ -239,7 +239,7 @@ describe("an inherited environment variable that names another user's endpoint",
           code: 1,
           stdout: "",
           stderr: `effect-messaging: no peer at ${socketPath}: it has ended, or belongs to another user or namespace ` +
-            "(effect-messaging peers shows who listens)\n"
+            "(effect-messaging peers shows who listens, doctor what keeps others out)\n"
         })
         assert.deepStrictEqual(yield* stranger.heard, [])
         assert.deepStrictEqual(snapshot(place), before)

@@ -174,7 +174,7 @@ describe("another user", () => {
         assert.strictEqual(
           stderr,
           `effect-messaging: no peer at ${socketPath}: it has ended, or belongs to another user or namespace ` +
-            "(effect-messaging peers shows who listens)\n"
+            "(effect-messaging peers shows who listens, doctor what keeps others out)\n"
         )
         const peers = yield* runCli(place, uids.stranger, ["peers", "--json"])
         assert.deepStrictEqual(peers, { code: 0, stdout: "", stderr: "" })
