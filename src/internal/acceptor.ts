@@ -64,18 +64,19 @@ export const accept = Effect.fnUntraced(function*(options: Options) {
   const run = Effect.fnUntraced(function*<R, E, _>(handler: (socket: Socket.Socket) => Effect.Effect<_, E, R>) {
     const start = yield* FiberSet.makeRuntime<R>()
     const before = handle
-    handle = (conn, socket) => {
-      start(Effect.onExit(handler(socket), (exit) => close(conn, exit, options.closeTimeout)))
-    }
-    for (const [conn, socket] of waiting) handle(conn, socket)
-    waiting = []
-    // Released before the fibers, so that none of them waits for a peer that does not read.
+    // Before there is anything to undo, since a handler's first step may end this. Released before the fibers, so that
+    // none of them waits for a peer that does not read.
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         handle = before
         for (const conn of open) conn.destroy()
       })
     )
+    handle = (conn, socket) => {
+      start(Effect.onExit(handler(socket), (exit) => close(conn, exit, options.closeTimeout)))
+    }
+    for (const [conn, socket] of waiting) handle(conn, socket)
+    waiting = []
     return yield* Effect.never
   }, Effect.scoped)
 

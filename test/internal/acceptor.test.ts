@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Deferred, Effect, Exit, Fiber, Logger, Queue, Scope } from "effect"
+import { Context, Deferred, Effect, Exit, Fiber, Logger, Queue, References, Scope } from "effect"
 import type * as Socket from "effect/socket/Socket"
 import * as net from "node:net"
 import * as path from "node:path"
@@ -156,6 +156,43 @@ describe("acceptor", () => {
       }
     }))
 
+  it.live("cuts at once the connection of a handler that fails, whatever it has written", () =>
+    Effect.gen(function*() {
+      const { address, closed, listener, until } = yield* accepting()
+      const writeAndFail = (socket: Socket.Socket) =>
+        Effect.scoped(Effect.flatMap(socket.writer, (writer) =>
+          Effect.andThen(
+            Effect.forkDetach(Effect.ignore(writer.write("x".repeat(4 * 1024 * 1024))), { startImmediately: true }),
+            Effect.fail("no")
+          )))
+      yield* Effect.forkScoped(
+        Effect.provideService(listener.run(writeAndFail), References.MinimumLogLevel, "None"),
+        { startImmediately: true }
+      )
+      yield* connectRaw(address, { paused: true })
+      yield* until(() => closed.length === 1)
+    }))
+
+  it.live("says nothing of handlers that succeed or are interrupted", () =>
+    Effect.gen(function*() {
+      const logged: Array<unknown> = []
+      const logger = Logger.make(({ message }) => void logged.push(message))
+      const { closed, connect, listener, until } = yield* accepting()
+      const handlers = yield* Queue.unbounded<Effect.Effect<void>>()
+      const running = yield* Effect.forkScoped(
+        Effect.provide(listener.run(() => Effect.flatten(Queue.take(handlers))), Logger.layer([logger])),
+        { startImmediately: true }
+      )
+      for (const handler of [Effect.void, Effect.interrupt]) {
+        Queue.offerUnsafe(handlers, handler)
+        yield* (yield* connect).closed
+      }
+      yield* connect
+      yield* Fiber.interrupt(running)
+      yield* until(() => closed.length === 3)
+      assert.deepStrictEqual(logged, [])
+    }))
+
   it.live("ends every handler and every connection when it stops running, and holds new ones again", () =>
     Effect.gen(function*() {
       const { connect, listener } = yield* accepting({ maxWaiting: 1 })
@@ -177,6 +214,20 @@ describe("acceptor", () => {
       assert.deepStrictEqual(yield* tooMany.rest, [])
       yield* Effect.forkScoped(listener.run((socket) => write(socket, "again\n")))
       assert.deepStrictEqual(yield* held.rest, ["again"])
+    }))
+
+  it.live("holds connections again when the first step of a handler has ended the run", () =>
+    Effect.gen(function*() {
+      const { connect, listener } = yield* accepting()
+      const first = yield* connect
+      const running = yield* Effect.forkScoped(
+        Effect.withFiber((fiber) => listener.run(() => Effect.sync(() => fiber.interruptUnsafe())))
+      )
+      yield* Fiber.await(running)
+      yield* first.closed
+      const next = yield* connect
+      yield* Effect.forkScoped(listener.run((socket) => write(socket, "served\n")))
+      assert.deepStrictEqual(yield* next.rest, ["served"])
     }))
 
   it.live("cuts what it holds when its scope closes, and whatever comes after", () =>

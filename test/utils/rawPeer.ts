@@ -33,7 +33,8 @@ export const connectRaw = Effect.fnUntraced(function*(path: string, options: { r
   )
   const lines: Array<string> = []
   let partial = ""
-  let ended = false
+  // It may have ended before this fiber went on.
+  let ended = socket.readableEnded || socket.destroyed
   let wake: () => void = ignore
   const end = () => {
     ended = true
