@@ -13,6 +13,7 @@ import * as FiberSet from "effect/FiberSet"
 import type * as Redacted from "effect/Redacted"
 import type * as Socket from "effect/socket/Socket"
 import { Capability } from "./Capability.ts"
+import { makeNonces } from "./Handshake.ts"
 import { Inbox } from "./Inbox.ts"
 import { Accepted, type Endpoint } from "./internal/accepted.ts"
 import * as deadlines from "./internal/deadlines.ts"
@@ -89,6 +90,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
     deliveries: deliveries.make(limits),
     meter,
     unread: { bytes: 0 },
+    newNonce: makeNonces(),
     isoAt: makeIsoAt(),
     note: noteRefusals(meter),
     delayOfRefusal: refusalDelay.make(limits, clock),

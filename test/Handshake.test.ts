@@ -159,10 +159,19 @@ describe("Handshake", () => {
   })
 
   describe("nonce", () => {
-    it("is 64 lower-case hex digits, and another one each time", () => {
-      const nonces = Array.from({ length: 1_000 }, Handshake.newNonce)
+    it.each([
+      ["one at a time", () => Handshake.newNonce],
+      ["of many", Handshake.makeNonces]
+    ])("%s is 64 lower-case hex digits, random ones, and another one each time", (_, make) => {
+      const nonces = Array.from({ length: 1_000 }, make())
       for (const nonce of nonces) assert.match(nonce, /^[0-9a-f]{64}$/)
       assert.strictEqual(new Set(nonces).size, nonces.length)
+      // No digit of any place is much more frequent than the others: a byte that is always the same would be.
+      for (let place = 0; place < 64; place++) {
+        const counts = new Map<string, number>()
+        for (const nonce of nonces) counts.set(nonce.charAt(place), (counts.get(nonce.charAt(place)) ?? 0) + 1)
+        assert.isBelow(Math.max(...counts.values()), 130, `place ${place}`)
+      }
     })
   })
 

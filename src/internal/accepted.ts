@@ -35,6 +35,7 @@ export interface Endpoint {
   readonly deliveries: Deliveries
   readonly meter: metrics.Meter
   readonly unread: Unread
+  readonly newNonce: () => string
   readonly isoAt: (millis: number) => string
   /** Counts and logs why a connection ends. */
   readonly note: (reason: metrics.Reason) => Effect.Effect<void>

@@ -24,6 +24,8 @@ export interface Options {
   readonly deliveries: Deliveries
   readonly inbox: Inbox["Service"]
   readonly limits: Values
+  /** As `Handshake.newNonce`. */
+  readonly newNonce: () => string
 }
 
 /** What the session needs of its connection beyond a `Link`. */
@@ -101,7 +103,7 @@ class Protocol2 implements Session {
     if (Result.isFailure(hello)) return invalid()
     const { from, nonce } = hello.success
     const { socketPath, token } = this.#options
-    const transcript = { path: socketPath, from, clientNonce: nonce, serverNonce: Handshake.newNonce() }
+    const transcript = { path: socketPath, from, clientNonce: nonce, serverNonce: this.#options.newNonce() }
     this.#transcript = transcript
     this.#link.push(Message.replies2.challenge(transcript.serverNonce, Handshake.prove("server", token, transcript)))
     return undefined
