@@ -70,7 +70,10 @@ export type Handler<E, R> = (entry: Entry) => Effect.Effect<string | void, E, R>
 
 /** How `consume` handles entries. */
 export interface ConsumeOptions {
-  /** Entries handled at the same time. Default 1, which keeps the order of arrival, and so the order per sender. */
+  /**
+   * Entries handled at the same time. Default 1, which keeps the order of arrival, and so the order per sender. One whose
+   * handler has ended does not count while its answer waits for a peer to read, up to `maxTotalUnreadBytes` of answers.
+   */
   readonly concurrency?: number | undefined
 }
 
@@ -168,6 +171,9 @@ class StoredEntry implements Entry {
   readonly ordinal: number
   readonly #observer: Observer | undefined
   #replied = false
+  // Replies that wait for room, and how its handling has ended meanwhile: the answer comes before the end.
+  #replying = 0
+  #succeeded: boolean | undefined
 
   constructor(ordinal: number, received: Received, receivedAt: Instant) {
     this.ordinal = ordinal
@@ -186,18 +192,46 @@ class StoredEntry implements Entry {
   }
 
   #reply(data: string): Effect.Effect<boolean> {
-    if (this.#replied || this.message.type !== "query") return Effect.succeed(false)
-    const room = this.#observer?.room?.()
+    const room = this.room()
+    if (room === undefined) return Effect.succeed(this.#answer(data))
     // Others may wait for the same room, and another answer may come first.
-    if (room !== undefined) return Effect.flatMap(room, () => this.#reply(data))
+    const answerOrWait = Effect.suspend((): Effect.Effect<boolean> => {
+      const room = this.room()
+      return room === undefined ? Effect.succeed(this.#answer(data)) : Effect.flatMap(room, () => answerOrWait)
+    })
+    this.#replying++
+    return Effect.onExit(Effect.flatMap(room, () => answerOrWait), () => {
+      this.#replying--
+      this.#tellEnd()
+      return Effect.void
+    })
+  }
+
+  /** What an answer waits for; undefined where it waits for nothing, or there can be none. */
+  room(): Effect.Effect<void> | undefined {
+    return this.#replied || this.message.type !== "query" ? undefined : this.#observer?.room?.()
+  }
+
+  #answer(data: string): boolean {
+    if (this.#replied || this.message.type !== "query") return false
     this.#replied = true
-    return Effect.succeed(this.#observer?.onOutcome({ _tag: "Replied", data }) ?? false)
+    return this.#observer?.onOutcome({ _tag: "Replied", data }) ?? false
   }
 
   /** The end of its handling, told once. A query that failed unanswered is answered by the failure. */
   settle(succeeded: boolean): void {
     this.status = succeeded ? "processed" : "failed"
-    this.#observer?.onOutcome(succeeded ? handled : { _tag: "Failed", answered: this.#replied })
+    this.#succeeded = succeeded
+    this.#tellEnd()
+  }
+
+  #tellEnd() {
+    const succeeded = this.#succeeded
+    if (succeeded === undefined || this.#replying > 0) return
+    this.#succeeded = undefined
+    const answered = this.#replied
+    if (!succeeded) this.#replied = true
+    this.#observer?.onOutcome(succeeded ? handled : { _tag: "Failed", answered })
   }
 
   get receivedAt() {
@@ -339,7 +373,14 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
     wakeReaders()
   }
 
-  const source: consumer.Source<StoredEntry> = { begin, finish, putBack, isFilled, consumers: new Set() }
+  const source: consumer.Source<StoredEntry> = {
+    begin,
+    finish,
+    putBack,
+    isFilled,
+    maxWaitingBytes: limits.maxTotalUnreadBytes,
+    consumers: new Set()
+  }
 
   return Inbox.of({
     offer: Effect.fnUntraced(function*(message: Message) {

@@ -34,11 +34,14 @@ export interface Values {
   /** Peers that have not proved themselves yet. Default 128. One more takes the place of the oldest of them. */
   readonly maxUnauthenticatedPeers: number
   /**
-   * Reply bytes a peer may leave unread in this process. Default 1,048,576. At the limit no more is read from it, answers
-   * wait, and a receipt ends the connection.
+   * Reply bytes a peer may leave unread in this process. Default 1,048,576. At the limit no more is read from it, and
+   * answers wait; at twice the limit a receipt ends the connection.
    */
   readonly maxUnreadBytes: number
-  /** The same for all peers together. Default 4,194,304. At the limit none may leave more than an equal share. */
+  /**
+   * The same for all peers together. Default 4,194,304. At the limit none may leave more than an equal share. Beyond as
+   * many characters of answers that wait, `Inbox.consume` begins no more entries in their places.
+   */
   readonly maxTotalUnreadBytes: number
   /** Bytes of a capability file. Default 4,096. A larger one is not read. */
   readonly maxCapabilityBytes: number

@@ -312,6 +312,28 @@ describe("Connection, protocol 2", () => {
         assert.deepStrictEqual(yield* lines(peer, 2), [duplicate(1, "a"), answer("yes", "a")])
       }))
 
+    it.effect("are said to have failed to whoever asks again when they are forgotten, and receipts are not", () =>
+      Effect.gen(function*() {
+        const { connect, inbox } = yield* makeProving
+        const first = yield* connect("/run/alice.sock")
+        yield* first.peer.write(query("a", { receipt: "handled" }) + query("b"))
+        yield* lines(first.peer, 2)
+        yield* first.peer.hangUp
+        yield* Fiber.join(first.session)
+        yield* handling({ inbox }, () => Effect.succeed("x".repeat(200)))
+        yield* Effect.repeat(inbox.size, { until: ({ entries }) => entries === 0 })
+        const { peer } = yield* connect("/run/alice.sock")
+        yield* peer.write(query("a", { receipt: "handled" }) + query("b"))
+        const said = yield* lines(peer, 5)
+        assert.deepStrictEqual(said, [
+          duplicate(1, "a"),
+          noAnswer("a"),
+          handled("a"),
+          duplicate(2, "b"),
+          answer("x".repeat(200), "b")
+        ])
+      }).pipe(withLimits({ maxInboxBytes: 300 })))
+
     it.effect("stay with the connection that asked again when the first one ends after all", () =>
       Effect.gen(function*() {
         const { connect, inbox } = yield* makeProving

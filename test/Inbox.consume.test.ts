@@ -357,4 +357,113 @@ describe("Inbox.consume", () => {
         })
       ))
   })
+
+  describe("an answer that waits for its asker", () => {
+    /** A query whose asker has no room until the latch is opened. */
+    const ask = (inbox: Service, data: string, room: Latch.Latch | undefined) => {
+      const outcomes: Array<Inbox.Outcome> = []
+      let hasRoom = room === undefined
+      Result.getOrThrow(inbox.offerUnsafe({
+        message: Message.query(data),
+        sender: { address: undefined, verified: false },
+        bytes: 10,
+        observer: {
+          onOutcome: (outcome) => outcomes.push(outcome) > 0,
+          room: () => room === undefined || hasRoom ? undefined : Effect.map(room.await, () => void (hasRoom = true))
+        }
+      }, 0))
+      return outcomes
+    }
+    const turns = Effect.repeat(Effect.yieldNow, { times: 10 })
+    const replied = (data: string): Inbox.Outcome => ({ _tag: "Replied", data })
+
+    it.effect("keeps no other from being handled, and is told before the end of its handling", () =>
+      withInbox((inbox) =>
+        Effect.gen(function*() {
+          const room = yield* Latch.make()
+          const [stuck, other] = [ask(inbox, "a", room), ask(inbox, "b", undefined)]
+          yield* consuming(inbox, ({ message }) => Effect.succeed(`to ${message.data}`))
+          yield* turns
+          assert.deepStrictEqual([stuck, other], [[], [replied("to b"), { _tag: "Handled" }]])
+          assert.strictEqual((yield* inbox.size).entries, 1)
+          yield* room.open
+          yield* emptied(inbox)
+          assert.deepStrictEqual(stuck, [replied("to a"), { _tag: "Handled" }])
+        })
+      ))
+
+    it.effect("gives its place away once: no more are handled at a time afterwards", () =>
+      withInbox((inbox) =>
+        Effect.gen(function*() {
+          const [room, gate] = [yield* Latch.make(), yield* Latch.make()]
+          ask(inbox, "stuck", room)
+          for (const name of ["a", "b", "c"]) ask(inbox, name, undefined)
+          let [running, most] = [0, 0]
+          yield* consuming(inbox, ({ message }) =>
+            message.data === "stuck" ? Effect.succeed("x") : Effect.suspend(() => {
+              most = Math.max(most, ++running)
+              return Effect.ensuring(gate.await, Effect.sync(() => running--))
+            }))
+          yield* turns
+          yield* room.open
+          yield* turns
+          yield* gate.open
+          yield* emptied(inbox)
+          assert.strictEqual(most, 1)
+        })
+      ))
+
+    it.effect("keeps others from being handled when too much waits already", () =>
+      withInbox((inbox) =>
+        Effect.gen(function*() {
+          const room = yield* Latch.make()
+          const began: Array<string | undefined> = []
+          for (const name of ["a", "b", "c"]) ask(inbox, name, room)
+          yield* consuming(inbox, ({ message }) =>
+            Effect.sync(() => {
+              began.push(message.data)
+              return "x".repeat(60)
+            }))
+          yield* turns
+          // The first one fits, the second keeps its place.
+          assert.deepStrictEqual(began, ["a", "b"])
+          yield* room.open
+          yield* emptied(inbox)
+          assert.deepStrictEqual(began, ["a", "b", "c"])
+        }), { maxTotalUnreadBytes: 100 }))
+
+    it.effect("that somebody else gives is told before the end of the handling, or not at all", () =>
+      withInbox((inbox) =>
+        Effect.gen(function*() {
+          const room = yield* Latch.make()
+          const [detached, failed] = [ask(inbox, "a", room), ask(inbox, "b", room)]
+          yield* consuming(inbox, (entry) =>
+            Effect.andThen(
+              Effect.forkDetach(entry.reply("late"), { startImmediately: true }),
+              entry.message.data === "b" ? Effect.fail("no") : Effect.void
+            ))
+          yield* emptied(inbox)
+          assert.deepStrictEqual([detached, failed], [[], []])
+          yield* room.open
+          yield* turns
+          assert.deepStrictEqual(detached, [replied("late"), { _tag: "Handled" }])
+          assert.deepStrictEqual(failed, [replied("late"), { _tag: "Failed", answered: true }])
+        })
+      ))
+
+    it.effect("is none once its handling has failed", () =>
+      withInbox((inbox) =>
+        Effect.gen(function*() {
+          const outcomes = ask(inbox, "a", undefined)
+          let reply: Inbox.Entry["reply"] | undefined
+          yield* consuming(inbox, (entry) => {
+            reply = entry.reply
+            return Effect.fail("no")
+          })
+          yield* emptied(inbox)
+          assert.isFalse(yield* reply?.("late") ?? Effect.die("not handled"))
+          assert.deepStrictEqual(outcomes, [{ _tag: "Failed", answered: false }])
+        })
+      ))
+  })
 })

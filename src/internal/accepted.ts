@@ -6,6 +6,7 @@
 import type * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
 import type * as Socket from "effect/socket/Socket"
 import type { Capability } from "../Capability.ts"
 import * as Framing from "../Framing.ts"
@@ -80,6 +81,9 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
   #at = 0
   #problem: Framing.FramingError | undefined
   #now: Moment = { monotonicMillis: 0, millis: 0, iso: "" }
+  // There while answers wait for the peer to read. Opened when it has read half of what it may leave, not at each write:
+  // each time all that wait look whether there is room for them.
+  #room: Latch.Latch | undefined
 
   constructor(endpoint: Endpoint, wire: Wire, place: Place) {
     this.#endpoint = endpoint
@@ -118,14 +122,17 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
   pushLater(reply: string) {
     // What is dropped here is remembered: the sender gets it when it asks again over a connection that it reads.
     if (this.#isEnding) return
-    if (this.room() !== undefined) return this.#cutLate()
+    // Answers wait at the limit, so that there is room for the receipts of a peer that reads.
+    if (this.#outbox.isBlocked && this.#leavesTooMuch(2)) return this.#cutLate()
     this.#outbox.push(reply)
     this.#outbox.wake()
   }
 
   room() {
     // The socket takes more unless it is blocked, so what is to be written may be of any size.
-    return this.#leavesTooMuch() ? this.#outbox.unblocked : undefined
+    if (!this.#outbox.isBlocked || !this.#leavesTooMuch(1)) return undefined
+    this.#room ??= Latch.makeUnsafe(false)
+    return this.#room.await
   }
 
   isoNow() {
@@ -158,6 +165,10 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
     this.#watch.written()
   }
 
+  onWritten() {
+    if (this.#room !== undefined && !this.#leavesTooMuch(1 / 2)) this.#makeRoom()
+  }
+
   onExpired(kind: deadlines.Expired) {
     if (kind === "close") return this.#cut()
     // A peer that does not read would not read a last word either.
@@ -183,7 +194,7 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
   /** Judges what has arrived, as far as there is nothing to wait for; then an effect does the rest. */
   #judge(): Judging | undefined {
     while (!this.#isEnding) {
-      if (this.#leavesTooMuch()) {
+      if (this.#leavesTooMuch(1)) {
         const flushing = this.#outbox.flush()
         if (flushing !== undefined) return Effect.flatMap(flushing, this.#judgeOn)
       }
@@ -264,21 +275,33 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
 
   #cut() {
     this.#isEnding = true
-    this.#watch.end()
+    this.#end()
     this.#wire.destroy()
   }
 
-  /** When all peers together leave too much unread, each may leave an equal share. */
-  #leavesTooMuch(): boolean {
+  /**
+   * Whether as much is unread as may be, so many times. When all peers together leave too much, each may leave an equal
+   * share.
+   */
+  #leavesTooMuch(times: number): boolean {
     const { limits, unread } = this.#endpoint
-    const own = this.#outbox.unread
+    const own = this.#outbox.unread / times
     return own >= limits.maxUnreadBytes ||
-      (unread.bytes >= limits.maxTotalUnreadBytes && own >= limits.maxTotalUnreadBytes / limits.maxPeers)
+      (unread.bytes >= limits.maxTotalUnreadBytes * Math.max(1, times) &&
+        own >= limits.maxTotalUnreadBytes / limits.maxPeers)
   }
 
+  #makeRoom() {
+    const room = this.#room
+    this.#room = undefined
+    room?.openUnsafe()
+  }
+
+  /** Whoever waits for something of this connection goes on; it need not be gone yet. */
   #end() {
     this.#watch.end()
     this.#session?.end()
     this.#outbox.dispose()
+    this.#makeRoom()
   }
 }

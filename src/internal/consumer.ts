@@ -13,12 +13,14 @@ import * as fifos from "./fifo.ts"
 import * as trace from "./trace.ts"
 
 /** The inbox as a consumer sees it. Every call is one synchronous step. */
-export interface Source<A extends Entry> {
+export interface Source<A extends Answerable> {
   /** The oldest entry that waits; it then counts as in hand until `finish` or `putBack`. */
   readonly begin: () => A | undefined
   readonly finish: (entry: A, succeeded: boolean) => void
   readonly putBack: (entry: A) => void
   readonly isFilled: () => boolean
+  /** Characters of answers that may wait without keeping others from being handled. */
+  readonly maxWaitingBytes: number
   /** Called when there is something to begin. */
   readonly consumers: Set<() => void>
 }
@@ -28,16 +30,23 @@ interface Handling extends fifos.Placed {
   readonly fiber: Fiber.Fiber<unknown, unknown>
 }
 
-const handle = <E, R>(handler: Handler<E, R>, entry: Entry) => {
+/** An entry whose answer may have to wait for its asker. */
+export interface Answerable extends Entry {
+  readonly room: () => Effect.Effect<void> | undefined
+}
+
+type Answer = (entry: Answerable, value: string) => Effect.Effect<unknown>
+
+const handle = <E, R>(handler: Handler<E, R>, entry: Answerable, answer: Answer) => {
   const handled = Effect.suspend(() => handler(entry))
   const answered = entry.message.type === "query"
-    ? Effect.tap(handled, (value) => typeof value === "string" ? entry.reply(value) : Effect.void)
+    ? Effect.tap(handled, (value) => typeof value === "string" ? answer(entry, value) : Effect.void)
     : handled
   return trace.continued(answered, "Inbox.consume", entry.traceparent, { id: entry.id, type: entry.message.type })
 }
 
 /** Handles entries until it is interrupted; what it has in hand then goes back. */
-export const consume = <A extends Entry, E, R>(
+export const consume = <A extends Answerable, E, R>(
   source: Source<A>,
   handler: Handler<E, R>,
   concurrency: number
@@ -48,6 +57,22 @@ export const consume = <A extends Entry, E, R>(
     const ready = Latch.makeUnsafe(true)
     let isStarting = false
     let isStopping = false
+    // Handled, but for an answer that waits for its asker to read.
+    let waiting = 0
+    let waitingBytes = 0
+
+    const answer: Answer = (entry, value) => {
+      const bytes = value.length
+      if (entry.room() === undefined || waitingBytes + bytes > source.maxWaitingBytes) return entry.reply(value)
+      waiting++
+      waitingBytes += bytes
+      wake()
+      return Effect.onExit(entry.reply(value), () => {
+        waiting--
+        waitingBytes -= bytes
+        return Effect.void
+      })
+    }
 
     const settle = (entry: A, exit: Exit.Exit<unknown, unknown>) => {
       if (isStopping && Exit.hasInterrupts(exit)) return source.putBack(entry)
@@ -58,7 +83,7 @@ export const consume = <A extends Entry, E, R>(
       const entry = source.begin()
       if (entry === undefined) return
       isStarting = true
-      const fiber = run(handle(handler, entry))
+      const fiber = run(handle(handler, entry, answer))
       isStarting = false
       const exit = fiber.pollUnsafe()
       if (exit !== undefined) return settle(entry, exit)
@@ -68,12 +93,14 @@ export const consume = <A extends Entry, E, R>(
         inHand.remove(handling)
         settle(entry, exit)
         if (isStopping || isStarting) return
-        startNext()
+        // Its place may have been given away while its answer waited.
+        if (hasPlace()) startNext()
         // That one may have ended at once.
         wake()
       })
     }
-    const canStart = () => inHand.size() < concurrency && source.isFilled()
+    const hasPlace = () => inHand.size() - waiting < concurrency
+    const canStart = () => hasPlace() && source.isFilled()
     const wake = () => {
       if (canStart()) ready.openUnsafe()
     }

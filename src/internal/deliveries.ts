@@ -28,8 +28,10 @@ export class Delivery implements Observer, Placed {
   ackId = ""
   /** Undefined while the sender has no connection. */
   listener: Listener | undefined
-  /** Written by `settle`, and by the memory when it forgets them. */
+  /** Written by `settle`, and by the memory when it forgets the answer among them. */
   outcomes = none
+  /** There was an answer, and it is forgotten. */
+  hasLostAnswer = false
   /** Nobody can ask for it again. */
   isForgotten = false
   // Where it is found; written when it is remembered.
@@ -111,7 +113,8 @@ export const make = (
     if (!answered.has(delivery)) return
     answered.remove(delivery)
     for (const outcome of delivery.outcomes) answerSize -= outcomeSize(outcome)
-    delivery.outcomes = none
+    delivery.outcomes = delivery.outcomes.filter((outcome) => outcome._tag !== "Replied")
+    delivery.hasLostAnswer = true
   }
   const note = (delivery: Delivery, outcome: Outcome) => {
     delivery.outcomes = [...delivery.outcomes, outcome]

@@ -13,6 +13,8 @@ export interface Sink {
   /** The socket does not take more for the moment; and does again, or never will. */
   readonly onBlocked: () => void
   readonly onUnblocked: () => void
+  /** Less is unread than before. */
+  readonly onWritten: () => void
   /** Runs an effect that may outlast the caller. */
   readonly fork: (effect: Effect.Effect<void>) => void
 }
@@ -69,11 +71,6 @@ export class Outbox {
     return this.#blocked !== undefined
   }
 
-  /** Ends when the socket takes more, or never will; undefined where it does. */
-  get unblocked(): Effect.Effect<void> | undefined {
-    return this.#blocked?.await
-  }
-
   /**
    * Writes all there is, behind what is being written already. Undefined when that is done; otherwise an effect that ends
    * when it is, and the socket takes more.
@@ -117,6 +114,10 @@ export class Outbox {
     this.#total.bytes -= this.unread
     this.#pending = []
     this.#pendingBytes = this.#writtenBytes = 0
+    // A write need not end with its connection, and whoever waits for it does not wait for ever.
+    const blocked = this.#blocked
+    this.#blocked = undefined
+    blocked?.openUnsafe()
   }
 
   #writeNext() {
@@ -128,9 +129,11 @@ export class Outbox {
     const blocked = this.#blocked = Latch.makeUnsafe(false)
     this.#sink.onBlocked()
     return Effect.onExit(waiting, () => {
-      this.#blocked = undefined
-      this.#passOn()
+      // Unless the connection has ended meanwhile.
+      if (this.#blocked === blocked) this.#blocked = undefined
       this.#sink.onUnblocked()
+      // Last, since whoever is told may have more written there and then.
+      this.#passOn()
       return blocked.open
     })
   }
@@ -138,6 +141,7 @@ export class Outbox {
   #passOn() {
     this.#total.bytes -= this.#writtenBytes
     this.#writtenBytes = 0
+    this.#sink.onWritten()
   }
 
   /** The text of the next write: all of it, or of much as many pieces as one write may have. */

@@ -196,6 +196,9 @@ class Protocol2 implements Session {
       const oldest = attached.peek()
       if (oldest !== undefined) this.detach(oldest)
     }
+    if (isQuery && delivery.hasLostAnswer) {
+      this.#link.pushLater(Message.replies2.noAnswer(messageId, this.#link.isoNow()))
+    }
     for (const outcome of delivery.outcomes) attachment.tell(outcome)
   }
 

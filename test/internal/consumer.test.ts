@@ -20,7 +20,7 @@ const consuming = <E>(inbox: Service, handler: Inbox.Handler<E, never>, concurre
 /** A source in which nothing waits, and how often it was looked at. */
 const emptySource = () => {
   const looks = { count: 0 }
-  const source: consumer.Source<Inbox.Entry> = {
+  const source: consumer.Source<consumer.Answerable> = {
     begin: () => undefined,
     finish: () => {},
     putBack: () => {},
@@ -28,6 +28,7 @@ const emptySource = () => {
       looks.count++
       return false
     },
+    maxWaitingBytes: 0,
     consumers: new Set()
   }
   return { looks, source }

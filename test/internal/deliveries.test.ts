@@ -138,6 +138,17 @@ describe("deliveries", () => {
     assert.strictEqual(deliveries.find("/alice", "uds-1", 0), first)
   })
 
+  it("forgets an answer and not the end of its handling, and knows that there was one", () => {
+    const deliveries = make({ bytes: 10 })
+    const [first, second] = [delivery("uds-1"), delivery("uds-2")]
+    deliveries.settle(first, replied("12345678"))
+    deliveries.settle(first, handled)
+    assert.isFalse(first.hasLostAnswer)
+    deliveries.settle(second, replied("12345678"))
+    assert.deepStrictEqual([first.outcomes, first.hasLostAnswer], [[handled], true])
+    assert.deepStrictEqual([second.outcomes, second.hasLostAnswer], [[replied("12345678")], false])
+  })
+
   it("keeps the newest answer whatever its size", () => {
     const deliveries = make({ bytes: 10 })
     const [first, second] = [delivery("uds-1"), delivery("uds-2")]

@@ -22,6 +22,7 @@ const makeSink = Effect.gen(function*() {
       },
       onBlocked: () => blocks.push("blocked"),
       onUnblocked: () => blocks.push("unblocked"),
+      onWritten: () => {},
       fork
     }
   }
@@ -272,6 +273,35 @@ describe("outbox", () => {
       yield* Fiber.join(flushing)
       assert.deepStrictEqual(writes, ["a"])
       assert.strictEqual(total.bytes, 0)
+    }))
+
+  it.effect("keeps nobody waiting for a write that does not end once it is disposed of", () =>
+    Effect.gen(function*() {
+      const { blocks, sink } = yield* makeSink
+      const outbox = makeOutbox({ ...sink, write: () => Effect.never })
+      outbox.push("a")
+      yield* fork(flushOf(outbox))
+      const waiting = yield* fork(flushOf(outbox))
+      outbox.dispose()
+      yield* Fiber.join(waiting)
+      assert.deepStrictEqual([outbox.isBlocked, blocks], [false, ["blocked"]])
+    }))
+
+  it.effect("says at each write that less is unread, once it is", () =>
+    Effect.gen(function*() {
+      const { block, sink, unblock } = yield* makeSink
+      const unread: Array<number> = []
+      const outbox: Outbox = makeOutbox({ ...sink, onWritten: () => unread.push(outbox.unread) })
+      outbox.push("a".repeat(40_000))
+      outbox.push("b".repeat(10_000))
+      assert.isUndefined(outbox.flush())
+      yield* block
+      outbox.push("c")
+      const flushing = yield* fork(flushOf(outbox))
+      outbox.push("d")
+      yield* unblock
+      yield* Fiber.join(flushing)
+      assert.deepStrictEqual(unread, [10_000, 0, 1, 0])
     }))
 
   it.effect("is blocked within the turn in which much is pushed, little by little", () =>

@@ -128,7 +128,7 @@ export const askingSuite = (name: string, { around, layer, network, secondsPass,
       }))
 
     check(
-      "are all answered, also when their answers are more than a peer may leave unread",
+      "are all answered or told of their failure, also when that is more than a peer may leave unread",
       () =>
         Effect.gen(function*() {
           const [{ messaging }, bob] = [yield* endpoint(), yield* endpoint()]
@@ -136,15 +136,29 @@ export const askingSuite = (name: string, { around, layer, network, secondsPass,
           const answer = "x".repeat(60_000)
           const all = yield* Latch.make()
           let begun = 0
+          // One in ten fails.
+          const isGood = (n: number) => n % 10 !== 9
           const handler = ({ message }: Inbox.Entry) => {
-            const isLast = ++begun === questions.length
-            return Effect.as(isLast ? all.open : all.await, `${message.data} ${answer}`)
+            const n = begun++
+            return Effect.andThen(
+              begun === questions.length ? all.open : all.await,
+              isGood(n) ? Effect.succeed(`${message.data} ${answer}`) : Effect.fail("no")
+            )
           }
           yield* handling(bob, handler, { concurrency: questions.length })
-          const answers = yield* Effect.forEach(questions, (question) => messaging.ask(bob.socketPath, question), {
-            concurrency: "unbounded"
-          })
-          assert.deepStrictEqual(answers, questions.map((question) => `${question} ${answer}`))
+          const answers = yield* Effect.forEach(
+            questions,
+            (question) =>
+              Effect.catch(
+                messaging.ask(bob.socketPath, question),
+                ({ reason }) => Effect.succeed(reason._tag)
+              ),
+            { concurrency: "unbounded" }
+          )
+          assert.deepStrictEqual(
+            answers,
+            questions.map((question, n) => isGood(n) ? `${question} ${answer}` : "HandlerFailed")
+          )
           assert.strictEqual(begun, questions.length)
         })
     )
