@@ -199,12 +199,15 @@ class StoredEntry implements Entry {
       const room = this.room()
       return room === undefined ? Effect.succeed(this.#answer(data)) : Effect.flatMap(room, () => answerOrWait)
     })
-    this.#replying++
-    return Effect.onExit(Effect.flatMap(room, () => answerOrWait), () => {
-      this.#replying--
-      this.#tellEnd()
-      return Effect.void
-    })
+    return Effect.acquireUseRelease(
+      Effect.sync(() => void this.#replying++),
+      () => Effect.flatMap(room, () => answerOrWait),
+      () =>
+        Effect.sync(() => {
+          this.#replying--
+          this.#tellEnd()
+        })
+    )
   }
 
   /** What an answer waits for; undefined where it waits for nothing, or there can be none. */
@@ -378,7 +381,7 @@ export const make: Effect.Effect<Inbox["Service"], never, Scope.Scope> = Effect.
     finish,
     putBack,
     isFilled,
-    maxWaitingBytes: limits.maxTotalUnreadBytes,
+    maxWaitingCharacters: limits.maxTotalUnreadBytes,
     consumers: new Set()
   }
 

@@ -19,8 +19,8 @@ export interface Source<A extends Answerable> {
   readonly finish: (entry: A, succeeded: boolean) => void
   readonly putBack: (entry: A) => void
   readonly isFilled: () => boolean
-  /** Characters of answers that may wait without keeping others from being handled. */
-  readonly maxWaitingBytes: number
+  /** Of answers that may wait without keeping others from being handled. */
+  readonly maxWaitingCharacters: number
   /** Called when there is something to begin. */
   readonly consumers: Set<() => void>
 }
@@ -59,19 +59,25 @@ export const consume = <A extends Answerable, E, R>(
     let isStopping = false
     // Handled, but for an answer that waits for its asker to read.
     let waiting = 0
-    let waitingBytes = 0
+    let waitingCharacters = 0
 
     const answer: Answer = (entry, value) => {
-      const bytes = value.length
-      if (entry.room() === undefined || waitingBytes + bytes > source.maxWaitingBytes) return entry.reply(value)
-      waiting++
-      waitingBytes += bytes
-      wake()
-      return Effect.onExit(entry.reply(value), () => {
-        waiting--
-        waitingBytes -= bytes
-        return Effect.void
-      })
+      if (entry.room() === undefined || waitingCharacters + value.length > source.maxWaitingCharacters) {
+        return entry.reply(value)
+      }
+      return Effect.acquireUseRelease(
+        Effect.sync(() => {
+          waiting++
+          waitingCharacters += value.length
+          wake()
+        }),
+        () => entry.reply(value),
+        () =>
+          Effect.sync(() => {
+            waiting--
+            waitingCharacters -= value.length
+          })
+      )
     }
 
     const settle = (entry: A, exit: Exit.Exit<unknown, unknown>) => {

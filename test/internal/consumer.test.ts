@@ -28,7 +28,7 @@ const emptySource = () => {
       looks.count++
       return false
     },
-    maxWaitingBytes: 0,
+    maxWaitingCharacters: 0,
     consumers: new Set()
   }
   return { looks, source }
