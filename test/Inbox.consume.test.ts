@@ -451,6 +451,32 @@ describe("Inbox.consume", () => {
         })
       ))
 
+    it.effect("waits again where others have taken the room", () =>
+      withInbox((inbox) =>
+        Effect.gen(function*() {
+          const rooms = [yield* Latch.make(), yield* Latch.make()]
+          const told: Array<Inbox.Outcome> = []
+          const entry = Result.getOrThrow(inbox.offerUnsafe({
+            message: Message.query("a"),
+            sender: { address: undefined, verified: false },
+            bytes: 10,
+            observer: {
+              onOutcome: (outcome) => told.push(outcome) > 0,
+              room: () =>
+                rooms[0] === undefined ? undefined : Effect.andThen(rooms[0].await, Effect.sync(() => rooms.shift()))
+            }
+          }, 0))
+          const replying = yield* Effect.forkChild(entry.reply("yes"), { startImmediately: true })
+          for (const room of [...rooms]) {
+            yield* turns
+            assert.deepStrictEqual(told, [])
+            yield* room.open
+          }
+          assert.isTrue(yield* Fiber.join(replying))
+          assert.deepStrictEqual(told, [replied("yes")])
+        })
+      ))
+
     it.effect("is none once its handling has failed", () =>
       withInbox((inbox) =>
         Effect.gen(function*() {
