@@ -432,6 +432,33 @@ describe("Inbox.consume", () => {
           assert.deepStrictEqual(began, ["a", "b", "c"])
         }), { maxTotalUnreadBytes: 100 }))
 
+    it.effect("keeps none from being handled where it just fits, nor once it has been told", () =>
+      withInbox((inbox) =>
+        Effect.gen(function*() {
+          const rooms = [yield* Latch.make(), yield* Latch.make()]
+          const began: Array<string | undefined> = []
+          for (const room of rooms) for (const name of ["a", "b"]) ask(inbox, name, room)
+          ask(inbox, "c", undefined)
+          yield* consuming(inbox, ({ message }) =>
+            Effect.sync(() => {
+              began.push(message.data)
+              return "x".repeat(50)
+            }))
+          yield* turns
+          // Two fit, and the third keeps its place.
+          assert.deepStrictEqual(began, ["a", "b", "a"])
+          yield* rooms[0]?.open ?? Effect.void
+          yield* turns
+          assert.deepStrictEqual(began, ["a", "b", "a"])
+          yield* rooms[1]?.open ?? Effect.void
+          yield* emptied(inbox)
+          assert.deepStrictEqual(began, ["a", "b", "a", "b", "c"])
+          ask(inbox, "d", yield* Latch.make())
+          ask(inbox, "e", undefined)
+          yield* turns
+          assert.deepStrictEqual(began.slice(5), ["d", "e"])
+        }), { maxTotalUnreadBytes: 100 }))
+
     it.effect("that somebody else gives is told before the end of the handling, or not at all", () =>
       withInbox((inbox) =>
         Effect.gen(function*() {
@@ -467,10 +494,11 @@ describe("Inbox.consume", () => {
             }
           }, 0))
           const replying = yield* Effect.forkChild(entry.reply("yes"), { startImmediately: true })
-          for (const room of [...rooms]) {
+          while (rooms[0] !== undefined) {
             yield* turns
             assert.deepStrictEqual(told, [])
-            yield* room.open
+            yield* rooms[0].open
+            yield* turns
           }
           assert.isTrue(yield* Fiber.join(replying))
           assert.deepStrictEqual(told, [replied("yes")])

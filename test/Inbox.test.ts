@@ -18,6 +18,10 @@ const withInbox = <A, E>(
 ) => Effect.flatMap(Inbox.make, use).pipe(Effect.scoped, Effect.provide(Limits.layer(limits)))
 
 describe("Inbox", () => {
+  it("is a service with a name of its own", () => {
+    assert.strictEqual(Inbox.Inbox.key, "effect-messaging/Inbox")
+  })
+
   it.effect("keeps the order of arrival and counts ids from 1", () =>
     withInbox({}, (inbox) =>
       Effect.gen(function*() {
@@ -151,6 +155,10 @@ describe("Inbox", () => {
         Effect.gen(function*() {
           yield* inbox.offer(message("a"))
           assert.lengthOf(yield* inbox.drain, 1)
+          // And when it was not.
+          yield* inbox.offer(message("a"))
+          yield* turn
+          yield* inbox.take
           yield* turn
           const reader = yield* Effect.forkChild(inbox.take, { startImmediately: true })
           const consumer = yield* Effect.forkChild(inbox.consume(() => Effect.void), { startImmediately: true })
