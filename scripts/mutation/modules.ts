@@ -77,6 +77,10 @@ export const modules: Record<string, { readonly source: string; readonly tests: 
       "test/observability.test.ts"
     ]
   },
+  storedEntry: {
+    source: "src/internal/storedEntry.ts",
+    tests: ["test/Inbox.consume.test.ts", "test/Inbox.test.ts", "test/Connection.outcomes.test.ts"]
+  },
   consumer: {
     source: "src/internal/consumer.ts",
     tests: ["test/internal/consumer.test.ts", "test/Inbox.consume.test.ts", "test/observability.test.ts"]

@@ -380,7 +380,7 @@ describe("accepted", () => {
         assert.deepStrictEqual([yield* Fiber.join(second), yield* Fiber.join(other)], [true, false])
       }).pipe(withLimits({ maxUnreadBytes: size })))
 
-    it.effect("keeps what arrives from being judged, as any reply does", () =>
+    it.effect("keeps what arrives from being judged, like every reply", () =>
       Effect.gen(function*() {
         const endpoint = yield* makeEndpoint()
         const peer = yield* asking(endpoint, 1)
