@@ -31,6 +31,9 @@ export const describe = (peer: Peer): string => {
 
 export const heading = ["NAME", "PID", "SINCE", "DIRECTORY", "ADDRESS"] as const
 
+/** What may be cut, since it still tells peers apart; a number that was cut would say something else. */
+export const elastic = ["NAME", "DIRECTORY", "ADDRESS"]
+
 /** One row, for people. */
 export const row = (peer: Peer): ReadonlyArray<string> => {
   const { address, directory, name, pid, since } = plain(peer)

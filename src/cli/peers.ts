@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Layers from "../Layers.ts"
 import { Peers } from "../Peers.ts"
 import * as flags from "./flags.ts"
-import { describe, heading, plain, row } from "./peerRow.ts"
+import { describe, elastic, heading, plain, row } from "./peerRow.ts"
 import { paint, printLines, Stdout, table } from "./stdout.ts"
 import { watch } from "./watch.ts"
 
@@ -16,7 +16,7 @@ const list = Effect.fnUntraced(function*(json: boolean) {
   }
   if (live.length === 0) return yield* printLines(["nobody listens"])
   const colours = yield* paint
-  const [first = "", ...others] = table([heading, ...live.map(row)], columns())
+  const [first = "", ...others] = table(heading, live.map(row), { width: columns(), elastic })
   yield* printLines([colours("bold", first), ...others])
 })
 

@@ -142,20 +142,32 @@ export const wrap = (line: string, width: number): ReadonlyArray<string> => {
 
 const gap = 2
 
-/** Lines of aligned columns in at most `width` cells: the widest columns give way, cut in the middle. */
-export const table = (rows: ReadonlyArray<ReadonlyArray<string>>, width: number): ReadonlyArray<string> => {
-  const count = Math.max(0, ...rows.map((row) => row.length))
-  const widths = Array.from(
-    { length: count },
-    (_, column) => Math.max(0, ...rows.map((row) => CliOutput.displayWidth(row[column] ?? "")))
-  )
-  const total = () => widths.reduce((sum, each) => sum + each, 0) + gap * (count - 1)
-  while (total() > width) {
-    const widest = widths.indexOf(Math.max(...widths))
-    if ((widths[widest] ?? 0) <= 1) break
-    widths[widest] = (widths[widest] ?? 0) - 1
+/** Cells that remain of a column which gives way, while others could: both ends of a path, and that it was cut. */
+const leastCells = 8
+
+/**
+ * Lines of aligned columns in at most `width` cells, the headings first. Columns whose heading is in `elastic` give way
+ * first, then all, each time the widest; what gives way is cut in the middle.
+ */
+export const table = (
+  headings: ReadonlyArray<string>,
+  rows: ReadonlyArray<ReadonlyArray<string>>,
+  options: { readonly width: number; readonly elastic: ReadonlyArray<string> }
+): ReadonlyArray<string> => {
+  const all = [headings, ...rows]
+  const widths = headings.map((_, column) => Math.max(...all.map((row) => CliOutput.displayWidth(row[column] ?? ""))))
+  let excess = widths.reduce((sum, each) => sum + each + gap, -gap) - options.width
+  const shrink = (least: number, gives: (heading: string) => boolean) => {
+    while (excess > 0) {
+      const widest = Math.max(...widths.filter((_, column) => gives(headings[column] ?? "")))
+      if (widest <= least) return
+      widths[widths.findIndex((each, column) => each === widest && gives(headings[column] ?? ""))] = widest - 1
+      excess--
+    }
   }
-  return rows.map((row) =>
+  shrink(leastCells, (heading) => options.elastic.includes(heading))
+  shrink(1, () => true)
+  return all.map((row) =>
     row.map((cell, column) => {
       const shown = truncateMiddle(cell, widths[column] ?? 0)
       return shown + " ".repeat(Math.max(0, (widths[column] ?? 0) - CliOutput.displayWidth(shown)))

@@ -12,7 +12,7 @@ import { Limits } from "../Limits.ts"
 import { Messaging } from "../Messaging.ts"
 import { type Change, type Peer, Peers } from "../Peers.ts"
 import { shown } from "./output.ts"
-import { describe, heading, plain, row } from "./peerRow.ts"
+import { describe, elastic, heading, plain, row } from "./peerRow.ts"
 import { millisecondsOf, shownSize } from "./ping.ts"
 import { paint, printLine, Stdout, table, truncateMiddle } from "./stdout.ts"
 
@@ -80,7 +80,11 @@ const live = Effect.gen(function*() {
 
   const draw = Effect.suspend(() => {
     const rows = [...known.values()].map(cells)
-    const [first = "", ...others] = table([["ROUND TRIP", "INBOX", ...heading], ...rows], stdout.columns())
+    const [first = "", ...others] = table(
+      ["ROUND TRIP", "INBOX", ...heading],
+      rows,
+      { width: stdout.columns(), elastic }
+    )
     const room = Math.max(1, (process.stdout.rows || 24) - 3)
     const hidden = others.length - room
     const text = [

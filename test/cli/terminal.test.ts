@@ -268,8 +268,17 @@ describe("wrap", () => {
 
 describe("table", () => {
   it("cuts the widest columns in the middle until it fits", () => {
-    const lines = table([["A", "LONG"], ["short", "/a/path/that/is/much/too/long"]], 20)
+    const lines = table(["A", "LONG"], [["short", "/a/path/that/is/much/too/long"]], { width: 20, elastic: [] })
     assert.deepStrictEqual(lines, ["A      LONG", "short  /a/pat…o/long"])
+  })
+
+  it.each([
+    [35, ["PATH      NUMBERS             OTHER", "/a/p…ong  2 messages, 2.1 kB  /b"]],
+    [28, ["PATH      NUMBERS      OTHER", "/a/p…ong  2 mes….1 kB  /b"]]
+  ])("cuts numbers only where %i cells do not hold them beside eight of each path", (width, lines) => {
+    const cells = ["/a/path/that/is/too/long", "2 messages, 2.1 kB", "/b"]
+    const drawn = table(["PATH", "NUMBERS", "OTHER"], [cells], { width, elastic: ["PATH", "OTHER"] })
+    assert.deepStrictEqual(drawn, lines)
   })
 
   it("counts cells, not characters", () => {
