@@ -201,13 +201,13 @@ export const make: (
     const { protocol, token } = yield* Effect.mapError(capability.lookup(socketPath), fromCapability(socketPath))
     if (protocol >= Message.protocol2) {
       const socket = yield* Effect.mapError(transport.dial(socketPath), fromDial(socketPath))
-      return yield* peerLink2.make(socket, { socketPath, token }, own, limits, ordinalOf)
+      return yield* peerLink2.make(socket, { socketPath, token }, own, limits, ordinalOf, fork)
     }
     yield* Effect.mapError(transport.verify(socketPath), fromDial(socketPath))
     const socket = yield* Effect.mapError(transport.dial(socketPath), fromDial(socketPath))
     const encodeWithToken = (message: Message.Message) =>
       Result.mapError(encode(message, { authToken: Redacted.value(token) }), toSending)
-    return yield* peerLink1.make(socket, { socketPath, token }, encodeWithToken, limits)
+    return yield* peerLink1.make(socket, { socketPath, token }, encodeWithToken, limits, fork)
   }, (connecting, socketPath) =>
     // The link is shared, so its making has a deadline of its own; the requests that wait for it have theirs.
     Effect.timeoutOrElse(connecting, {

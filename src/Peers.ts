@@ -17,7 +17,7 @@ import * as Address from "./Address.ts"
 import { Capability, type CapabilityError, type CapabilityRecord } from "./Capability.ts"
 import * as Framing from "./Framing.ts"
 import { Host } from "./Host.ts"
-import { greet, makeReader } from "./internal/greeting.ts"
+import { greet, Reader } from "./internal/greeting.ts"
 import { Limits } from "./Limits.ts"
 import { protocol2 } from "./Message.ts"
 import { NameNotUnique } from "./MessagingError.ts"
@@ -94,7 +94,7 @@ export const make: Effect.Effect<Peers["Service"], never, Capability | Transport
       const socket = yield* transport.dial(record.socketPath)
       const pull = yield* Socket.readerBytes(socket)
       const writer = yield* socket.writer
-      yield* greet(record, undefined, makeReader(pull, Framing.makeDecoder(limits)), writer.write)
+      yield* greet(record, undefined, new Reader(pull, Framing.makeDecoder(limits)).read, writer.write)
     }).pipe(Effect.scoped, Effect.timeout(limits.probeTimeout), Effect.isSuccess)
 
   const isLive = (record: CapabilityRecord) =>

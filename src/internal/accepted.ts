@@ -96,11 +96,7 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
 
   /** Serves the peer until the connection has ended, whoever ends it. */
   get run(): Effect.Effect<void> {
-    const readOn: Judging = Effect.flatMap(this.#wire.pull, (chunks) => {
-      const judging = this.#hear(chunks)
-      return judging === undefined ? readOn : Effect.flatMap(judging, () => readOn)
-    })
-    return readOn.pipe(
+    return this.#wire.receive((chunks) => this.#hear(chunks)).pipe(
       Effect.catchTags({
         FramingError: (error) =>
           this.#refuse(error.reason._tag === "FrameTooLarge" ? "too-large" : "invalid", framingText(error)),
@@ -259,7 +255,7 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
       this.#watch.closing()
       yield* this.#sayLast(text)
       // What still arrives is dropped until the peer hangs up.
-      return yield* Effect.forever(this.#wire.pull)
+      return yield* this.#wire.receive<never>(() => undefined)
     })
   }
 

@@ -35,8 +35,8 @@ export class Delivery implements Observer, Placed {
   /** Nobody can ask for it again. */
   isForgotten = false
   // Where it is found; written when it is remembered.
-  sender = ""
-  key: Key = 0
+  series: Series | undefined
+  key: string | number = 0
   place = 0
   /** Whole milliseconds: a number with a fraction would be an object of its own. */
   readonly rememberedAt: number
@@ -62,36 +62,32 @@ export interface Deliveries {
   readonly settle: (delivery: Delivery, outcome: Outcome) => boolean
 }
 
-type Key = string | number
+/**
+ * Messages of one sender whose ids differ only in the number at their end: programs number their messages behind a
+ * prefix of their own, and several may send without an address.
+ */
+class Series {
+  readonly sender: string
+  readonly prefix: string
+  readonly messages = new Numbered<Delivery>()
 
-/** What is remembered of one sender. Programs number their messages behind a prefix of their own. */
-class Remembered {
-  readonly #prefix: string
-  readonly #numbered = new Numbered<Delivery>()
-  readonly #named = new Map<string, Delivery>()
-
-  constructor(firstId: string) {
-    this.#prefix = firstId.slice(0, firstId.search(/\d*$/))
-  }
-  keyOf(messageId: string): Key {
-    if (!messageId.startsWith(this.#prefix)) return messageId
-    return readNumber(messageId, this.#prefix.length, messageId.length) ?? messageId
-  }
-  get(key: Key) {
-    return typeof key === "number" ? this.#numbered.get(key) : this.#named.get(key)
-  }
-  /** The key is a new one. */
-  set(key: Key, delivery: Delivery) {
-    if (typeof key === "number") this.#numbered.set(key, delivery)
-    else this.#named.set(key, delivery)
-  }
-  /** Says whether that was the last. */
-  delete(key: Key) {
-    if (typeof key === "number") this.#numbered.delete(key)
-    else this.#named.delete(key)
-    return this.#numbered.size + this.#named.size === 0
+  constructor(sender: string, prefix: string) {
+    this.sender = sender
+    this.prefix = prefix
   }
 }
+
+/** Where the number begins: behind the zeros that its shortest form has not. */
+const numberStart = (messageId: string): number => /(?:0|[1-9]\d*)?$/.exec(messageId)?.index ?? messageId.length
+
+/** The number of an id that belongs to the series. */
+const numberIn = (series: Series | undefined, sender: string, messageId: string) =>
+  series === undefined || series.sender !== sender || !messageId.startsWith(series.prefix)
+    ? undefined
+    : readNumber(messageId, series.prefix.length, messageId.length)
+
+/** An id, or a series, among those of all senders. No id has a line feed. */
+const nameOf = (sender: string, id: string) => `${id}\n${sender}`
 
 /** Answers kept for senders that may ask again, in characters; the oldest are forgotten first. */
 const outcomeSize = (outcome: Outcome) => outcome._tag === "Replied" ? outcome.data.length : 0
@@ -99,10 +95,13 @@ const outcomeSize = (outcome: Outcome) => outcome._tag === "Replied" ? outcome.d
 export const make = (
   limits: Pick<Values, "maxRememberedMessages" | "rememberTimeout" | "maxInboxBytes">
 ): Deliveries => {
-  // All written in synchronous steps. What is remembered of each sender, by id; and of all of them, by age, where what
-  // stands before `head` is forgotten. A map would keep the order, but finding its oldest entry passes over all that
-  // were deleted before it: 16 µs a message.
-  const senders = new Map<string, Remembered>()
+  // All written in synchronous steps. What is remembered: in its series, or by sender and id where that ends in no
+  // number; and all of it by age, where what stands before `head` is forgotten. A map would keep the order, but finding its
+  // oldest entry passes over all that were deleted before it: 16 µs a message.
+  const allSeries = new Map<string, Series>()
+  const named = new Map<string, Delivery>()
+  // The one of the last message, since many come of one together.
+  let last: Series | undefined
   let byAge: Array<Delivery | undefined> = []
   let head = 0
   const answered = fifos.make<Delivery>()
@@ -126,11 +125,27 @@ export const make = (
       forgetAnswers(oldest)
     }
   }
+  /** The number of an id in the series that is `last` then; undefined where it is in none. */
+  const locate = (sender: string, messageId: string): number | undefined => {
+    const known = numberIn(last, sender, messageId)
+    if (known !== undefined) return known
+    const start = numberStart(messageId)
+    const number = readNumber(messageId, start, messageId.length)
+    if (number === undefined) return undefined
+    const prefix = messageId.slice(0, start)
+    last = allSeries.get(nameOf(sender, prefix)) ?? new Series(sender, prefix)
+    return number
+  }
+  const forget = ({ key, series }: Delivery) => {
+    if (typeof key === "string") return void named.delete(key)
+    series?.messages.delete(key)
+    if (series?.messages.size === 0) allSeries.delete(nameOf(series.sender, series.prefix))
+  }
   const forgetOldest = (now: number) => {
     for (let oldest = byAge[head]; oldest !== undefined; oldest = byAge[head]) {
       if (byAge.length - head <= limits.maxRememberedMessages && now - oldest.rememberedAt < age) break
       byAge[head++] = undefined
-      if (senders.get(oldest.sender)?.delete(oldest.key) === true) senders.delete(oldest.sender)
+      forget(oldest)
       oldest.isForgotten = true
       forgetAnswers(oldest)
     }
@@ -143,18 +158,20 @@ export const make = (
     find: (sender, messageId, now) => {
       const oldest = byAge[head]
       if (oldest !== undefined && now - oldest.rememberedAt >= age) forgetOldest(now)
-      const remembered = senders.get(sender)
-      return remembered?.get(remembered.keyOf(messageId))
+      const number = locate(sender, messageId)
+      return number === undefined ? named.get(nameOf(sender, messageId)) : last?.messages.get(number)
     },
     remember: (sender, messageId, delivery) => {
-      let remembered = senders.get(sender)
-      if (remembered === undefined) {
-        remembered = new Remembered(messageId)
-        senders.set(sender, remembered)
+      const number = locate(sender, messageId)
+      if (number === undefined || last === undefined) {
+        delivery.key = nameOf(sender, messageId)
+        named.set(delivery.key, delivery)
+      } else {
+        if (last.messages.size === 0) allSeries.set(nameOf(sender, last.prefix), last)
+        delivery.series = last
+        delivery.key = number
+        last.messages.set(number, delivery)
       }
-      delivery.sender = sender
-      delivery.key = remembered.keyOf(messageId)
-      remembered.set(delivery.key, delivery)
       byAge.push(delivery)
       forgetOldest(delivery.rememberedAt)
     },

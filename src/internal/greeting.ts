@@ -7,6 +7,7 @@ import type * as Framing from "../Framing.ts"
 import * as Handshake from "../Handshake.ts"
 import * as Message from "../Message.ts"
 import { ConnectionLost, MessagingError, PeerUntrusted, Unauthorized } from "../MessagingError.ts"
+import type * as wires from "./wire.ts"
 
 /** An endpoint as its capability file describes it. */
 export interface Identity {
@@ -16,22 +17,47 @@ export interface Identity {
 
 const fail = (reason: MessagingError["reason"]) => new MessagingError({ reason })
 
+type Frames<A> = ReadonlyArray<Framing.Frame | A>
+
 /** Frames as they arrive, batch by batch. Nothing after a bad one. Belongs to the one fiber that reads the connection. */
-export const makeReader = <A = never>(
-  pull: Effect.Effect<ReadonlyArray<Uint8Array>, Socket.SocketError>,
-  decoder: Framing.Decoder<A>
-): Effect.Effect<ReadonlyArray<Framing.Frame | A>, Socket.SocketError | Framing.FramingError> => {
+export class Reader<A = never> {
+  readonly #decoder: Framing.Decoder<A>
   // Told once the frames before it have been.
-  let problem: Framing.FramingError | undefined
-  const decode = (
-    chunks: ReadonlyArray<Uint8Array>
-  ): Effect.Effect<ReadonlyArray<Framing.Frame | A>, Socket.SocketError | Framing.FramingError> => {
-    const frames: Array<Framing.Frame | A> = []
-    for (const chunk of chunks) problem ??= decoder.push(chunk, frames)
-    return frames.length > 0 ? Effect.succeed(frames) : read
+  #problem: Framing.FramingError | undefined
+  /** The next batch. */
+  readonly read: Effect.Effect<Frames<A>, Socket.SocketError | Framing.FramingError>
+
+  constructor(pull: wires.Wire["pull"], decoder: Framing.Decoder<A>) {
+    this.#decoder = decoder
+    this.read = Effect.suspend(() =>
+      this.#problem === undefined ? Effect.flatMap(pull, this.#decodeOrReadOn) : Effect.fail(this.#problem)
+    )
   }
-  const read = Effect.suspend(() => problem === undefined ? Effect.flatMap(pull, decode) : Effect.fail(problem))
-  return read
+
+  /** Has `take` take each further batch of what `wire` receives, until it answers with an effect that fails. */
+  receive<E>(
+    wire: Pick<wires.Wire, "receive">,
+    take: (frames: Frames<A>) => Effect.Effect<void, E> | undefined
+  ): Effect.Effect<never, E | Socket.SocketError | Framing.FramingError> {
+    const problem = () => this.#problem === undefined ? undefined : Effect.fail(this.#problem)
+    return Effect.suspend(() =>
+      problem() ?? wire.receive<E | Framing.FramingError>((chunks) => {
+        const frames = this.#decode(chunks)
+        return (frames.length > 0 ? take(frames) : undefined) ?? problem()
+      })
+    )
+  }
+
+  #decode(chunks: wires.Chunks): Frames<A> {
+    const frames: Array<Framing.Frame | A> = []
+    for (const chunk of chunks) this.#problem ??= this.#decoder.push(chunk, frames)
+    return frames
+  }
+
+  readonly #decodeOrReadOn = (chunks: wires.Chunks) => {
+    const frames = this.#decode(chunks)
+    return frames.length > 0 ? Effect.succeed(frames) : this.read
+  }
 }
 
 /**

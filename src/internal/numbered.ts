@@ -14,7 +14,7 @@ export class Numbered<A extends object> {
   // The number of the first place in the row.
   #first = 0
   // Those that came out of order, and those that stayed while nearly all that came with them have gone.
-  readonly #others = new Map<number, A>()
+  #others: Map<number, A> | undefined
   #size = 0
 
   get size() {
@@ -24,7 +24,7 @@ export class Numbered<A extends object> {
   get(number: number): A | undefined {
     const at = number - this.#first
     const found = at >= 0 && at < this.#row.length ? this.#row[at] : undefined
-    return found ?? (this.#others.size === 0 ? undefined : this.#others.get(number))
+    return found ?? this.#others?.get(number)
   }
 
   /** Adds one under a number that has none. */
@@ -33,7 +33,7 @@ export class Numbered<A extends object> {
     const row = this.#row
     if (row.length === 0) this.#first = number
     const gap = number - this.#first - row.length
-    if (gap < 0 || gap > maxGap) return void this.#others.set(number, item)
+    if (gap < 0 || gap > maxGap) return this.#setAside(number, item)
     for (let i = 0; i < gap; i++) row.push(undefined)
     row.push(item)
     if (row.length > 4 * this.#size + 64) this.#shorten(row.length >> 1)
@@ -44,7 +44,7 @@ export class Numbered<A extends object> {
     const row = this.#row
     const at = number - this.#first
     if (at < 0 || at >= row.length || row[at] === undefined) {
-      const isGone = this.#others.size > 0 && this.#others.delete(number)
+      const isGone = this.#others?.delete(number) === true
       if (isGone) this.#size--
       return isGone
     }
@@ -58,7 +58,7 @@ export class Numbered<A extends object> {
 
   /** In no order, without those that go meanwhile. */
   *values(): Generator<A> {
-    yield* this.#others.values()
+    if (this.#others !== undefined) yield* this.#others.values()
     const [row, first] = [this.#row, this.#first]
     for (let at = this.#head; at < row.length; at++) {
       const item = row[at]
@@ -66,11 +66,16 @@ export class Numbered<A extends object> {
     }
   }
 
+  #setAside(number: number, item: A) {
+    this.#others ??= new Map()
+    this.#others.set(number, item)
+  }
+
   /** Cuts so many places off; what stands there moves to the others. */
   #shorten(places: number) {
     for (let at = this.#head; at < places; at++) {
       const item = this.#row[at]
-      if (item !== undefined) this.#others.set(this.#first + at, item)
+      if (item !== undefined) this.#setAside(this.#first + at, item)
     }
     this.#row = this.#row.slice(places)
     this.#first += places

@@ -9,16 +9,15 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
-import * as Socket from "effect/socket/Socket"
-import { Buffer } from "node:buffer"
+import type * as Socket from "effect/socket/Socket"
 import * as Framing from "../Framing.ts"
 import type { Values } from "../Limits.ts"
 import * as Message from "../Message.ts"
 import { ConnectionLost, InvalidReply, MessagingError, NotSupported } from "../MessagingError.ts"
-import { type Identity, makeReader } from "./greeting.ts"
+import { dial } from "./dialled.ts"
+import { type Identity, Reader } from "./greeting.ts"
 import { refusal } from "./refusal.ts"
 import type { Carried, End, Link, Request } from "./request.ts"
-import * as writers from "./writer.ts"
 
 /** What a protocol 1 peer has no word for. */
 const unsupported = { handled: "receipts", answered: "answers" } as const
@@ -33,16 +32,15 @@ export const make = Effect.fnUntraced(function*(
   socket: Socket.Socket,
   peer: Identity,
   encode: (message: Message.Message) => Result.Result<string, MessagingError>,
-  limits: Values
+  limits: Values,
+  fork: (effect: Effect.Effect<void>) => void
 ): Effect.fn.Return<Link, MessagingError, Scope.Scope> {
   const { socketPath } = peer
-  const pull = yield* Effect.mapError(
-    Socket.readerBytes(socket),
+  const { outbox, wire } = yield* Effect.mapError(
+    dial(socket, fork),
     () => fail(new ConnectionLost({ socketPath, mayBeStored: false }))
   )
-  const writer = yield* socket.writer
-  const read = makeReader(pull, Framing.makeDecoder(limits))
-  const outbox = writers.make(writer.write)
+  const { read } = new Reader(wire.pull, Framing.makeDecoder(limits))
   // Written and not answered, oldest first; also those that nobody waits for any more, since they will be answered.
   const unanswered: Array<Request> = []
   // Whether the one error of a connection has come. What follows it is only said by peers that read on.
@@ -111,14 +109,13 @@ export const make = Effect.fnUntraced(function*(
           return { _tag: "Lost" }
         })
     })
-    // A write that fails shows in the reading too, behind what the peer still had to say.
-    return Effect.raceFirst(readOn, Effect.andThen(Effect.ignore(outbox.run), Effect.never))
+    return readOn
   }
 
   return {
     isRepeatable: false,
     // Nothing more for a peer that is hanging up.
-    backlog: () => refused ? Infinity : outbox.size(),
+    backlog: () => refused ? Infinity : outbox.size,
     submit: (request, carried) => {
       if (request.until === "handled" || request.until === "answered") {
         return carried.fail(request, fail(new NotSupported({ socketPath, what: unsupported[request.until] })))
@@ -126,7 +123,8 @@ export const make = Effect.fnUntraced(function*(
       const frame = encode(request.message)
       if (Result.isFailure(frame)) return carried.fail(request, frame.failure)
       unanswered.push(request)
-      outbox.push(frame.success, Buffer.byteLength(frame.success))
+      outbox.push(frame.success)
+      outbox.wake()
     },
     run
   }

@@ -5,8 +5,7 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import * as Socket from "effect/socket/Socket"
-import { Buffer } from "node:buffer"
+import type * as Socket from "effect/socket/Socket"
 import * as Framing from "../Framing.ts"
 import * as Handshake from "../Handshake.ts"
 import type { Size } from "../Inbox.ts"
@@ -14,11 +13,11 @@ import type { Values } from "../Limits.ts"
 import * as Message from "../Message.ts"
 import { ConnectionLost, MessagingError } from "../MessagingError.ts"
 import * as acks from "./ack.ts"
-import { greet, type Identity, makeReader } from "./greeting.ts"
+import { dial } from "./dialled.ts"
+import { greet, type Identity, Reader } from "./greeting.ts"
 import type { MessageIds } from "./messageIds.ts"
 import { refusal } from "./refusal.ts"
 import type { Carried, End, Link, Request } from "./request.ts"
-import * as writers from "./writer.ts"
 
 const fail = (reason: MessagingError["reason"]) => new MessagingError({ reason })
 
@@ -33,6 +32,8 @@ const sizeOf = (value: unknown): { readonly inbox: Size } | undefined => {
   return isCount(entries) && isCount(bytes) ? { inbox: { entries, bytes } } : undefined
 }
 
+const lost = (): Effect.Effect<never, End> => Effect.fail({ _tag: "Lost" })
+
 /**
  * Proves both ends on `socket`; the connection then lasts as long as the scope. Fails with `PeerUntrusted` before
  * anything but a nonce was sent, when the peer cannot prove that it knows `token`. `ordinalOf` tells which request an id
@@ -43,23 +44,24 @@ export const make = Effect.fnUntraced(function*(
   peer: Identity,
   own: Identity | undefined,
   limits: Values,
-  ordinalOf: MessageIds["ordinalOf"]
+  ordinalOf: MessageIds["ordinalOf"],
+  fork: (effect: Effect.Effect<void>) => void
 ): Effect.fn.Return<Link, MessagingError, Scope.Scope> {
   const { socketPath } = peer
-  const pull = yield* Effect.mapError(
-    Socket.readerBytes(socket),
+  const { outbox, wire } = yield* Effect.mapError(
+    dial(socket, fork),
     () => fail(new ConnectionLost({ socketPath, mayBeStored: false }))
   )
-  const { write } = yield* socket.writer
   const decoder = Framing.makeDecoder(limits, (line) => acks.read(line, ordinalOf))
-  const read = makeReader(pull, decoder)
-  const { rest, transcript } = yield* greet(peer, own?.socketPath, read, write)
-  const writer = writers.make(write)
+  const reader = new Reader(wire.pull, decoder)
+  const { rest, transcript } = yield* greet(
+    peer,
+    own?.socketPath,
+    reader.read,
+    (text) => wire.write(text) ?? Effect.void
+  )
   let sent = 0
-  const say = (frame: object) => {
-    const text = `${JSON.stringify(frame)}\n`
-    writer.push(text, Buffer.byteLength(text))
-  }
+  const say = (frame: object) => outbox.push(`${JSON.stringify(frame)}\n`)
   // In one write with what is submitted before `run` begins.
   say({
     type: "auth",
@@ -131,36 +133,35 @@ export const make = Effect.fnUntraced(function*(
       proceed()
       return undefined
     }
-    const go = (batch: ReadonlyArray<Framing.Frame | acks.Ack>): Effect.Effect<End> => {
+    const take = (batch: ReadonlyArray<Framing.Frame | acks.Ack>) => {
       const end = receive(batch)
-      return end === undefined ? readOn : Effect.succeed(end)
+      return end === undefined ? undefined : Effect.fail(end)
     }
-    const readOn: Effect.Effect<End> = Effect.matchEffect(read, {
-      onSuccess: go,
-      onFailure: () => Effect.succeed<End>({ _tag: "Lost" })
-    })
+    const receiving = Effect.suspend(() => take(rest) ?? reader.receive(wire, take)).pipe(
+      Effect.catchTags({ SocketError: lost, FramingError: lost }),
+      Effect.flip
+    )
     let pings = 0
     const keepAlive = Effect.forever(Effect.andThen(
       Effect.sleep(limits.keepAliveInterval),
       Effect.sync(() => {
-        if (inFlight.size > 0) say({ type: "ping", meta: { messageId: `keep-alive-${++pings}` } })
+        if (inFlight.size === 0) return
+        say({ type: "ping", meta: { messageId: `keep-alive-${++pings}` } })
+        outbox.wake()
       })
     ))
-    return Effect.raceAllFirst([
-      Effect.suspend(() => go(rest)),
-      // A write that fails shows in the reading too, behind what the peer still had to say.
-      Effect.andThen(Effect.ignore(writer.run), Effect.never),
-      keepAlive
-    ])
+    outbox.wake()
+    return Effect.raceFirst(receiving, keepAlive)
   }
 
   return {
     isRepeatable: true,
-    backlog: writer.size,
+    backlog: () => outbox.size,
     submit: (request) => {
       request.id = Option.none()
       request.sent = ++sent
-      writer.push(request.frame, request.bytes)
+      outbox.push(request.frame, request.bytes)
+      outbox.wake()
     },
     run
   }

@@ -9,12 +9,17 @@ import * as Socket from "effect/socket/Socket"
 
 export type Chunks = ReadonlyArray<Uint8Array>
 
+/** Takes what has arrived. Where it answers with an effect, nothing more is read until that has ended. */
+export type Hear<E> = (chunks: Chunks) => Effect.Effect<void, E> | undefined
+
 export const TypeId = "~effect-messaging/Wire"
 
 export interface Wire {
   readonly [TypeId]: typeof TypeId
   /** What has arrived; waits for it. Fails when the peer has closed its side, and when the connection is gone. */
   readonly pull: Effect.Effect<Chunks, Socket.SocketError>
+  /** Has `hear` take whatever arrives, as it arrives, until reading or what it answers with fails. */
+  readonly receive: <E>(hear: Hear<E>) => Effect.Effect<never, E | Socket.SocketError>
   /** Hands the chunk over. Where that is not all there is to it, the effect ends when more may be written, or fails. */
   readonly write: (chunk: string | Uint8Array) => Effect.Effect<void, Socket.SocketError> | undefined
   /** Writes a last chunk; the peer sees the end behind it. */
@@ -23,7 +28,18 @@ export interface Wire {
   readonly destroy: () => void
 }
 
-export const make = (members: Omit<Wire, typeof TypeId>): Wire => ({ [TypeId]: TypeId, ...members })
+/** One that receives by pulling. */
+export const make = (members: Omit<Wire, typeof TypeId | "receive">): Wire => ({
+  [TypeId]: TypeId,
+  ...members,
+  receive: <E>(hear: Hear<E>) => {
+    const readOn: Effect.Effect<never, E | Socket.SocketError> = Effect.flatMap(members.pull, (chunks) => {
+      const waiting = hear(chunks)
+      return waiting === undefined ? readOn : Effect.flatMap(waiting, () => readOn)
+    })
+    return readOn
+  }
+})
 
 export const isWire = (socket: Socket.Socket): socket is Socket.Socket & Wire => TypeId in socket
 

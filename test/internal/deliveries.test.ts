@@ -62,7 +62,7 @@ describe("deliveries", () => {
         number += 1 + Math.floor(random() * step)
         // Now and then one that comes late, or again, or is no number.
         const dice = random()
-        const id = dice < 0.02 ? `m-${Math.floor(random() * number)}` : dice < 0.04 ? `other ${i}` : `m-${number}`
+        const id = dice < 0.02 ? `m-${Math.floor(random() * number)}` : dice < 0.04 ? `${i} other` : `m-${number}`
         assert.strictEqual(deliveries.find("/alice", id, 0), model.get(id))
         if (model.has(id)) continue
         const stored = delivery(`uds-${i}`)
@@ -77,6 +77,26 @@ describe("deliveries", () => {
       for (const [id, stored] of model) assert.strictEqual(deliveries.find("/alice", id, 0), stored)
     }
   )
+
+  it("finds what several programs without an address number in turns, each behind its own prefix", () => {
+    const random = makeRandom()
+    const count = 100
+    const deliveries = make({ count })
+    const model = new Map<string, deliveriesOf.Delivery>()
+    for (let i = 0; i < 20 * count; i++) {
+      const sender = random() < 0.2 ? "/alice" : ""
+      // Few enough that a series is forgotten as a whole, and begins anew.
+      const id = `${["a-", "b-", "b-0", "", `${Math.floor(random() * 50)}-`][Math.floor(random() * 5)]}${i % 150}`
+      const key = `${sender} ${id}`
+      assert.strictEqual(deliveries.find(sender, id, 0), model.get(key))
+      if (model.has(key)) continue
+      const stored = delivery(`uds-${i}`)
+      deliveries.remember(sender, id, stored)
+      model.set(key, stored)
+      const [oldest = ""] = model.keys()
+      if (model.size > count) model.delete(oldest)
+    }
+  })
 
   it("forgets the oldest beyond the count", () => {
     const deliveries = make({ count: 2 })

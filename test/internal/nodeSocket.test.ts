@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Scope } from "effect"
+import { Effect, Exit, Fiber, Latch, Scope } from "effect"
 import * as Socket from "effect/socket/Socket"
 import { Buffer } from "node:buffer"
 import * as net from "node:net"
@@ -42,6 +42,14 @@ const until = (condition: () => boolean): Effect.Effect<void> =>
   Effect.suspend(() => condition() ? Effect.void : Effect.andThen(tick, until(condition)))
 
 const text = (chunks: ReadonlyArray<Uint8Array>) => Buffer.concat(chunks).toString()
+
+/** Notes what is heard, and answers as told. */
+const hearInto =
+  <E = never>(heard: Array<string>, answer: () => Effect.Effect<void, E> | undefined = () => undefined) =>
+  (chunks: wires.Chunks) => {
+    heard.push(text(chunks))
+    return answer()
+  }
 
 /** Why a read or a write failed: a close code, or `write`. */
 const reasonOf = <A, R>(effect: Effect.Effect<A, Socket.SocketError, R>) =>
@@ -208,6 +216,68 @@ describe("nodeSocket", () => {
         peer.write("kept")
         yield* until(() => conn.isPaused())
         assert.strictEqual(text(yield* wire.pull), "kept")
+      }))
+
+    it.live("has whatever arrives heard, piece by piece, there and then, until the peer has closed its side", () =>
+      Effect.gen(function*() {
+        const { conn, peer, wire } = yield* connect({ highWaterMark: 4 })
+        peer.write("abcdef")
+        yield* Fiber.interrupt(yield* Effect.forkChild(wire.pull, { startImmediately: true }))
+        yield* until(() => conn.readableLength === 6)
+        const heard: Array<string> = []
+        const receiving = yield* Effect.forkChild(reasonOf(wire.receive(hearInto(heard))), { startImmediately: true })
+        assert.deepStrictEqual(heard, ["abcd", "ef"])
+        peer.write("ghijkl")
+        yield* until(() => heard.length === 4)
+        assert.deepStrictEqual(heard.slice(2), ["ghij", "kl"])
+        peer.end()
+        assert.strictEqual(yield* Fiber.join(receiving), 1000)
+      }))
+
+    it.live("reads nothing more while what was heard has to wait, and loses nothing", () =>
+      Effect.gen(function*() {
+        const { conn, peer, wire } = yield* connect({ highWaterMark: 4 })
+        const heard: Array<string> = []
+        const ready = Latch.makeUnsafe(false)
+        const hear = hearInto(heard, () => heard.length === 1 ? ready.await : undefined)
+        yield* Effect.forkChild(Effect.exit(wire.receive(hear)), { startImmediately: true })
+        peer.write("abcdefghij")
+        yield* until(() => conn.isPaused())
+        assert.deepStrictEqual([heard, conn.readableLength], [["abcd"], 6])
+        ready.openUnsafe()
+        yield* until(() => heard.length === 3)
+        assert.deepStrictEqual(heard, ["abcd", "efgh", "ij"])
+        assert.isFalse(conn.isPaused())
+      }))
+
+    it.live("fails as what was heard does, or dies of what hearing throws, and keeps the rest", () =>
+      Effect.gen(function*() {
+        const { conn, peer, wire } = yield* connect({ highWaterMark: 4 })
+        peer.write("abcdefghij")
+        assert.strictEqual(yield* Effect.flip(wire.receive(() => Effect.fail("enough"))), "enough")
+        const defect = new Error("unheard of")
+        const exit = yield* Effect.exit(wire.receive(() => {
+          throw defect
+        }))
+        assert.deepStrictEqual(exit, Exit.die(defect))
+        yield* until(() => conn.isPaused())
+        assert.strictEqual(text(yield* wire.pull), "ij")
+      }))
+
+    it.live("hears nothing more when it was interrupted, nor on a connection that has ended", () =>
+      Effect.gen(function*() {
+        const { conn, peer, wire } = yield* connection
+        const heard: Array<string> = []
+        yield* Fiber.interrupt(
+          yield* Effect.forkChild(wire.receive(hearInto(heard)), { startImmediately: true })
+        )
+        peer.write("kept")
+        yield* until(() => conn.isPaused())
+        assert.strictEqual(text(yield* wire.pull), "kept")
+        conn.destroy()
+        yield* until(() => conn.closed)
+        assert.strictEqual(yield* reasonOf(wire.receive(hearInto(heard))), 1000)
+        assert.deepStrictEqual(heard, [])
       }))
 
     it.live("cannot be upgraded", () =>

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Option, Redacted, Result, Scope } from "effect"
+import { Effect, Exit, Fiber, FiberSet, Option, Redacted, Result, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as peerLink1 from "../../src/internal/peerLink1.ts"
 import type { Until } from "../../src/internal/request.ts"
@@ -30,11 +30,12 @@ const tooLarge = fail(new MessageTooLarge({ bytes: 3, maxBytes: 2 }))
 const connect = Effect.gen(function*() {
   const peer = yield* connectMemory
   const { noted, writes } = noting(peer.socket)
+  const beside = yield* FiberSet.makeRuntime<never, void, never>()
   const scope = yield* Scope.fork(yield* Scope.Scope)
   const encode = ({ data = "", type }: Message.Message) =>
     data === "too large" ? Result.fail(tooLarge) : Result.succeed(`${type} ${data} ${token}\n`)
   const link = yield* Scope.provide(
-    peerLink1.make(noted, { socketPath, token: Redacted.make(token) }, encode, defaults),
+    peerLink1.make(noted, { socketPath, token: Redacted.make(token) }, encode, defaults, beside),
     scope
   )
   const { add, carried, forget, idsInFlight, proceeded } = makeCarried()

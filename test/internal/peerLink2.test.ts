@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Exit, Fiber, Option, Redacted, Scope } from "effect"
+import { Duration, Effect, Exit, Fiber, FiberSet, Option, Redacted, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as Handshake from "../../src/Handshake.ts"
 import * as peerLink2 from "../../src/internal/peerLink2.ts"
@@ -25,10 +25,11 @@ interface Options extends Partial<Values> {
 const connect = Effect.fnUntraced(function*({ behind = "", ...limits }: Options = {}) {
   const peer = yield* connectMemory
   const { noted, writes } = noting(peer.socket)
+  const beside = yield* FiberSet.makeRuntime<never, void, never>()
   const scope = yield* Scope.fork(yield* Scope.Scope)
   const { add, carried, forget, idsInFlight, ordinalOf, proceeded } = makeCarried()
   const making = yield* fork(
-    peerLink2.make(noted, { socketPath, token }, undefined, { ...defaults, ...limits }, ordinalOf).pipe(
+    peerLink2.make(noted, { socketPath, token }, undefined, { ...defaults, ...limits }, ordinalOf, beside).pipe(
       Scope.provide(scope)
     )
   )

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, FiberSet } from "effect"
+import { Effect, Exit, Fiber, FiberSet, Latch } from "effect"
 import { Socket } from "effect/socket"
 import { Buffer } from "node:buffer"
 import * as wires from "../../src/internal/wire.ts"
@@ -32,6 +32,30 @@ describe("wire", () => {
       assert.deepStrictEqual(yield* peer.rest, ["first", "last"])
       yield* peer.write("heard")
       assert.strictEqual(Buffer.concat(yield* wire.pull).toString(), "heard")
+    }))
+
+  it.effect("has what arrives heard, with a wait where one is asked for, until nothing more comes", () =>
+    Effect.gen(function*() {
+      const { peer, wire } = yield* connected
+      const heard: Array<string> = []
+      const ready = Latch.makeUnsafe(false)
+      const receiving = yield* Effect.forkChild(
+        Effect.flip(wire.receive((chunks) => {
+          heard.push(Buffer.concat(chunks).toString())
+          return heard.length === 2 ? ready.await : undefined
+        })),
+        { startImmediately: true }
+      )
+      for (const word of ["one", "two", "three"]) {
+        yield* peer.write(word)
+        yield* Effect.yieldNow
+      }
+      assert.deepStrictEqual(heard, ["one", "two"])
+      yield* ready.open
+      yield* Effect.yieldNow
+      assert.deepStrictEqual(heard, ["one", "two", "three"])
+      yield* peer.end
+      assert.strictEqual((yield* Fiber.join(receiving))._tag, "SocketError")
     }))
 
   it.effect("is destroyed both ways, also for who waits on it", () =>

@@ -1,0 +1,34 @@
+/** A connection that a client has dialled: its wire, and what is still to be written to it. */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type * as Socket from "effect/socket/Socket"
+import { Outbox } from "./outbox.ts"
+import * as wires from "./wire.ts"
+
+/**
+ * Lasts as long as the scope; what is not written by then is dropped. A write that fails shows in the reading too, behind
+ * what the peer still had to say. `fork` runs what a write waits for.
+ */
+export const dial = Effect.fnUntraced(function*(
+  socket: Socket.Socket,
+  fork: (effect: Effect.Effect<void>) => void
+): Effect.fn.Return<
+  { readonly wire: wires.Wire; readonly outbox: Outbox },
+  Socket.SocketError,
+  Scope.Scope
+> {
+  const wire = wires.isWire(socket) ? socket : yield* wires.fromSocket(socket, fork)
+  const outbox = yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      new Outbox({
+        write: (text) => wire.write(text),
+        onBlocked: () => {},
+        onUnblocked: () => {},
+        onWritten: () => {},
+        fork
+      }, { bytes: 0 })
+    ),
+    (outbox) => Effect.sync(() => outbox.dispose())
+  )
+  return { wire, outbox }
+})
