@@ -27,7 +27,7 @@ import * as metrics from "./internal/metrics.ts"
 import * as peers from "./internal/peer.ts"
 import * as peerLink1 from "./internal/peerLink1.ts"
 import * as peerLink2 from "./internal/peerLink2.ts"
-import { plainFrame } from "./internal/plainFrame.ts"
+import { type Encoded, plainFrame } from "./internal/plainFrame.ts"
 import type { Answer, Request, Until } from "./internal/request.ts"
 import { Limits } from "./Limits.ts"
 import * as Message from "./Message.ts"
@@ -61,7 +61,7 @@ export interface Client {
     socketPath: string,
     message: Message.Message,
     options: RequestOptions,
-    pick: (answer: Answer) => A
+    pick: (answer: Answer, socketPath: string) => A
   ) => Effect.Effect<A, MessagingError>
 }
 
@@ -130,37 +130,49 @@ class OwnRequest<A> implements Request {
   readonly until: Until
   readonly retryWhenFull: boolean
   readonly deadline: number
-  readonly #pick: (answer: Answer) => A
-  readonly #end: (exit: Exit.Exit<A, MessagingError>) => void
+  readonly #caller: Caller<A>
 
   constructor(
     ordinal: number,
     messageId: string,
     message: Message.Message,
-    frame: string,
+    { bytes, text }: Encoded,
     { retryWhenFull, until }: RequestOptions,
     deadline: number,
-    pick: (answer: Answer) => A,
-    end: (exit: Exit.Exit<A, MessagingError>) => void
+    caller: Caller<A>
   ) {
     this.ordinal = ordinal
     this.messageId = messageId
     this.message = message
-    this.frame = frame
-    this.bytes = Buffer.byteLength(frame)
+    this.frame = text
+    this.bytes = bytes
     this.until = until
     this.retryWhenFull = retryWhenFull
     this.deadline = deadline
-    this.#pick = pick
-    this.#end = end
+    this.#caller = caller
   }
 
   succeed(answer: Answer) {
-    this.#end(Exit.succeed(this.#pick(answer)))
+    const { pick, socketPath } = this.#caller
+    this.#end(Exit.succeed(pick(answer, socketPath)))
   }
   fail(error: MessagingError) {
     this.#end(Exit.fail(error))
   }
+  #end(exit: Exit.Exit<A, MessagingError>) {
+    const { meter, resume, startedAt } = this.#caller
+    meter.answered(startedAt)
+    resume(exit)
+  }
+}
+
+/** Who waits for a request, since when, and for what. */
+interface Caller<A> {
+  readonly socketPath: string
+  readonly startedAt: number
+  readonly meter: metrics.Meter
+  readonly pick: (answer: Answer, socketPath: string) => A
+  readonly resume: (exit: Exit.Exit<A, MessagingError>) => void
 }
 
 /**
@@ -188,13 +200,20 @@ export const make: (
   const toSending = fromFraming(limits.maxFrameBytes)
 
   /** The request as a frame of protocol 2. */
-  const frameOf = (message: Message.Message, messageId: string, options: RequestOptions) => {
+  const frameOf = (
+    message: Message.Message,
+    messageId: string,
+    options: RequestOptions
+  ): Encoded | Framing.FramingError => {
     if (options.until !== "handled" && options.traceparent === undefined) {
       const frame = plainFrame(message, messageId, own?.socketPath)
-      // No character takes more than three bytes.
-      if (frame !== undefined && 3 * frame.length <= limits.maxFrameBytes) return Result.succeed(frame)
+      // Its LF does not count. What is too large is explained by the general way.
+      if (frame !== undefined && frame.bytes <= limits.maxFrameBytes) return frame
     }
-    return encode(message, envelopeOf(messageId, options))
+    return Result.match(encode(message, envelopeOf(messageId, options)), {
+      onFailure: (error): Encoded | Framing.FramingError => error,
+      onSuccess: (text) => ({ text, bytes: Buffer.byteLength(text) })
+    })
   }
 
   const connect = Effect.fnUntraced(function*(socketPath: string, { ordinalOf }: messageIds.MessageIds) {
@@ -243,7 +262,12 @@ export const make: (
   )
 
   return {
-    request: <A>(socketPath: string, message: Message.Message, options: RequestOptions, pick: (answer: Answer) => A) =>
+    request: <A>(
+      socketPath: string,
+      message: Message.Message,
+      options: RequestOptions,
+      pick: (answer: Answer, socketPath: string) => A
+    ) =>
       Effect.callback<A, MessagingError>((resume) => {
         if (closed) return resume(Effect.fail(fail(new ConnectionLost({ socketPath, mayBeStored: false }))))
         const found = known.get(socketPath)
@@ -251,14 +275,12 @@ export const make: (
         const ordinal = ++asked
         const messageId = ids.of(ordinal)
         const frame = frameOf(message, messageId, options)
-        if (Result.isFailure(frame)) return resume(Effect.fail(toSending(frame.failure)))
+        if (!("text" in frame)) return resume(Effect.fail(toSending(frame)))
         const startedAt = expiries.monotonicMillis(clock)
         const deadline = startedAt + Duration.toMillis(options.timeout)
         const peer = found?.peer ?? makePeer(socketPath, ids)
-        const request = new OwnRequest(ordinal, messageId, message, frame.success, options, deadline, pick, (exit) => {
-          meter.answered(startedAt)
-          resume(exit)
-        })
+        const caller = { socketPath, startedAt, meter, pick, resume }
+        const request = new OwnRequest(ordinal, messageId, message, frame, options, deadline, caller)
         expiry.lookAt(deadline)
         peer.add(request)
         // With something to do from the start, or it would end.

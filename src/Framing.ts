@@ -88,6 +88,12 @@ export interface Decoder<A = never> {
   readonly partialFrame: () => number | undefined
 }
 
+/**
+ * What is made of a line, which stands in `text` between `start` and `end`, in the place of its frame; nothing of what it
+ * does not know.
+ */
+export type Shortcut<A> = (text: string, start: number, end: number) => A | undefined
+
 const LF = 0x0a
 const OPEN_BRACE = 0x7b
 /** Bytes that are sooner copied than left in a chunk of up to 65,536. */
@@ -124,88 +130,115 @@ const parse = <A>(
   return undefined
 }
 
-/**
- * A decoder at the beginning of a byte stream. It holds at most `maxFrameBytes` of a frame that has not ended.
- *
- * `shortcut` is shown each line that is UTF-8 and not too long, before it is read as JSON. What it makes of the line, if
- * anything, takes the frame's place; it must not make anything of a line that is no frame.
- */
-export const makeDecoder = <A = never>(
-  limits: FrameLimits,
-  shortcut?: (line: string) => A | undefined
-): Decoder<A> => {
-  const maxBytes = limits.maxFrameBytes
+const nothing = Buffer.alloc(0)
+
+/** A class and not closures, since each connection has one: they would take 900 bytes. */
+class LineDecoder<A> implements Decoder<A> {
+  readonly #limits: FrameLimits
+  readonly #shortcut: Shortcut<A> | undefined
   // Half a frame: the first piece is kept where it lies, unless it is small; further pieces are gathered in a buffer of
   // our own, so that a peer sending single bytes costs one buffer and not thousands of chunks.
-  let held: Buffer = Buffer.alloc(0)
-  let heldBytes = 0
-  let gathering = false
-  let ordinal = 0
+  #held: Buffer = nothing
+  #heldBytes = 0
+  #gathering = false
+  #ordinal = 0
 
-  const tooLarge = (bytesSeen: number) => new FramingError({ reason: new FrameTooLarge({ maxBytes, bytesSeen }) })
+  constructor(limits: FrameLimits, shortcut: Shortcut<A> | undefined) {
+    this.#limits = limits
+    this.#shortcut = shortcut
+  }
 
-  const read = (line: string, bytes: number, out: Array<Frame | A>): FramingError | undefined => {
-    const known = shortcut?.(line)
-    if (known === undefined) return parse(line, bytes, limits, out)
+  partialFrame() {
+    return this.#heldBytes > 0 ? this.#ordinal : undefined
+  }
+
+  push(chunk: Uint8Array, out: Array<Frame | A>): FramingError | undefined {
+    const view = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength)
+    const last = view.lastIndexOf(LF)
+    if (last === -1) return this.#hold(view)
+    let start = 0
+    if (this.#heldBytes > 0) {
+      start = view.indexOf(LF) + 1
+      const problem = this.#complete(view.subarray(0, start - 1), out)
+      if (problem !== undefined) return problem
+    }
+    const problem = this.#lines(view.subarray(start, last), out)
+    if (problem !== undefined) return problem
+    return last + 1 < view.length ? this.#hold(view.subarray(last + 1)) : undefined
+  }
+
+  #tooLarge(bytesSeen: number) {
+    return new FramingError({ reason: new FrameTooLarge({ maxBytes: this.#limits.maxFrameBytes, bytesSeen }) })
+  }
+
+  /** The line between `start` and `end`, of so many bytes. */
+  #read(text: string, start: number, end: number, bytes: number, out: Array<Frame | A>): FramingError | undefined {
+    const known = this.#shortcut?.(text, start, end)
+    if (known === undefined) return parse(text.slice(start, end), bytes, this.#limits, out)
     out.push(known)
     return undefined
   }
 
-  /** Behind what is held; the caller has checked the length. */
-  const append = (piece: Buffer): void => {
-    const needed = heldBytes + piece.length
-    if (!gathering || held.length < needed) {
-      const grown = Buffer.allocUnsafeSlow(Math.min(maxBytes, Math.max(65_536, 2 * needed)))
-      held.copy(grown, 0, 0, heldBytes)
-      held = grown
-      gathering = true
-    }
-    piece.copy(held, heldBytes)
-    heldBytes = needed
+  #readBytes(line: Buffer, out: Array<Frame | A>): FramingError | undefined {
+    if (!isUtf8(line)) return invalidFrame("not UTF-8")
+    const text = line.toString("utf8")
+    return this.#read(text, 0, text.length, line.length, out)
   }
 
-  const hold = (piece: Buffer): FramingError | undefined => {
-    const needed = heldBytes + piece.length
-    if (needed > maxBytes) return tooLarge(needed)
-    if (heldBytes > 0) {
-      append(piece)
+  /** Behind what is held; the caller has checked the length. */
+  #append(piece: Buffer): void {
+    const needed = this.#heldBytes + piece.length
+    if (!this.#gathering || this.#held.length < needed) {
+      const grown = Buffer.allocUnsafeSlow(Math.min(this.#limits.maxFrameBytes, Math.max(65_536, 2 * needed)))
+      this.#held.copy(grown, 0, 0, this.#heldBytes)
+      this.#held = grown
+      this.#gathering = true
+    }
+    piece.copy(this.#held, this.#heldBytes)
+    this.#heldBytes = needed
+  }
+
+  #hold(piece: Buffer): FramingError | undefined {
+    const needed = this.#heldBytes + piece.length
+    if (needed > this.#limits.maxFrameBytes) return this.#tooLarge(needed)
+    if (this.#heldBytes > 0) {
+      this.#append(piece)
     } else {
       // A small piece would keep the whole chunk it lies in.
-      held = piece.length <= smallPiece ? ownMemory.copy(piece) : piece
-      heldBytes = piece.length
-      gathering = false
-      ordinal++
+      this.#held = piece.length <= smallPiece ? ownMemory.copy(piece) : piece
+      this.#heldBytes = piece.length
+      this.#gathering = false
+      this.#ordinal++
     }
     return undefined
   }
 
-  const complete = (head: Buffer, out: Array<Frame | A>): FramingError | undefined => {
-    const bytes = heldBytes + head.length
-    if (bytes > maxBytes) return tooLarge(bytes)
+  #complete(head: Buffer, out: Array<Frame | A>): FramingError | undefined {
+    const bytes = this.#heldBytes + head.length
+    if (bytes > this.#limits.maxFrameBytes) return this.#tooLarge(bytes)
     let frame: Buffer
-    if (gathering) {
-      append(head)
-      frame = held.subarray(0, bytes)
+    if (this.#gathering) {
+      this.#append(head)
+      frame = this.#held.subarray(0, bytes)
     } else {
-      frame = Buffer.concat([held, head], bytes)
+      frame = Buffer.concat([this.#held, head], bytes)
     }
-    held = Buffer.alloc(0)
-    heldBytes = 0
-    return isUtf8(frame) ? read(frame.toString("utf8"), bytes, out) : invalidFrame("not UTF-8")
+    this.#held = nothing
+    this.#heldBytes = 0
+    return this.#readBytes(frame, out)
   }
 
   /** Whole lines that lie in one chunk: decoded to text in one go, then cut by the platform's own search. */
-  const lines = (region: Buffer, out: Array<Frame | A>): FramingError | undefined => {
+  #lines(region: Buffer, out: Array<Frame | A>): FramingError | undefined {
     const ascii = isAscii(region)
-    if (!ascii && !isUtf8(region)) return damagedLines(region, out)
+    if (!ascii && !isUtf8(region)) return this.#damagedLines(region, out)
     const text = ascii ? region.toString("latin1") : region.toString("utf8")
     for (let start = 0; start <= text.length;) {
       const found = text.indexOf("\n", start)
       const end = found === -1 ? text.length : found
-      const line = text.slice(start, end)
-      const bytes = ascii ? line.length : Buffer.byteLength(line)
-      if (bytes > maxBytes) return tooLarge(bytes)
-      const problem = read(line, bytes, out)
+      const bytes = ascii ? end - start : Buffer.byteLength(text.slice(start, end))
+      if (bytes > this.#limits.maxFrameBytes) return this.#tooLarge(bytes)
+      const problem = this.#read(text, start, end, bytes, out)
       if (problem !== undefined) return problem
       start = end + 1
     }
@@ -213,37 +246,29 @@ export const makeDecoder = <A = never>(
   }
 
   /** The slow way, line by line, so that good frames before the damaged one are still delivered. */
-  const damagedLines = (region: Buffer, out: Array<Frame | A>): FramingError | undefined => {
+  #damagedLines(region: Buffer, out: Array<Frame | A>): FramingError | undefined {
     for (let start = 0; start <= region.length;) {
       const found = region.indexOf(LF, start)
       const line = region.subarray(start, found === -1 ? region.length : found)
-      if (line.length > maxBytes) return tooLarge(line.length)
-      if (!isUtf8(line)) return invalidFrame("not UTF-8")
-      const problem = read(line.toString("utf8"), line.length, out)
+      if (line.length > this.#limits.maxFrameBytes) return this.#tooLarge(line.length)
+      const problem = this.#readBytes(line, out)
       if (problem !== undefined) return problem
       start += line.length + 1
     }
     return undefined
   }
-
-  return {
-    partialFrame: () => heldBytes > 0 ? ordinal : undefined,
-    push: (chunk, out) => {
-      const view = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength)
-      const last = view.lastIndexOf(LF)
-      if (last === -1) return hold(view)
-      let start = 0
-      if (heldBytes > 0) {
-        start = view.indexOf(LF) + 1
-        const problem = complete(view.subarray(0, start - 1), out)
-        if (problem !== undefined) return problem
-      }
-      const problem = lines(view.subarray(start, last), out)
-      if (problem !== undefined) return problem
-      return last + 1 < view.length ? hold(view.subarray(last + 1)) : undefined
-    }
-  }
 }
+
+/**
+ * A decoder at the beginning of a byte stream. It holds at most `maxFrameBytes` of a frame that has not ended.
+ *
+ * `shortcut` is shown each line that is UTF-8 and not too long, before it is read as JSON. It must not make anything of a
+ * line that is no frame.
+ */
+export const makeDecoder = <A = never>(
+  limits: FrameLimits,
+  shortcut?: Shortcut<A>
+): Decoder<A> => new LineDecoder(limits, shortcut)
 
 /** Maps each batch to an array; a failure is delivered after what came before it in the same batch. */
 const mapBatches = <A, B, E, R, E2>(

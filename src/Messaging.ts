@@ -123,13 +123,15 @@ const makeSender = Effect.fnUntraced(function*(own: Identity | undefined) {
       onFailure: (error) => error._tag === "NameNotUnique" ? fail(error) : Client.fromCapability(name)(error)
     })
   // The last address that was parsed, since a program that sends much sends much to one peer.
-  let parsed:
-    | { readonly to: string; readonly address: Result.Result<Address.Address, Address.AddressError> }
-    | undefined
-  const parse = (to: string) => {
-    if (parsed?.to !== to) parsed = { to, address: Address.parse(to, host.platform) }
-    return parsed.address
-  }
+  let parsed: { readonly to: string; readonly socketPath: string } | undefined
+  const parse = (to: string): Effect.Effect<string, MessagingError> =>
+    Result.match(Address.parse(to, host.platform), {
+      onFailure: ({ reason }) => Effect.fail(fail(reason)),
+      onSuccess: ({ socketPath }) => {
+        parsed = { to, socketPath }
+        return Effect.succeed(socketPath)
+      }
+    })
 
   const request = <A>(
     name: string,
@@ -142,12 +144,8 @@ const makeSender = Effect.fnUntraced(function*(own: Identity | undefined) {
     trace.span(name, (traceparent) => {
       const { retryWhenFull = false, timeout = limits.sendTimeout } = options ?? {}
       const requestAt = (socketPath: string, left = timeout) =>
-        client.request(
-          socketPath,
-          message,
-          { until, timeout: left, retryWhenFull, traceparent },
-          (answer) => pick(answer, socketPath)
-        )
+        client.request(socketPath, message, { until, timeout: left, retryWhenFull, traceparent }, pick)
+      if (parsed !== undefined && to === parsed.to) return requestAt(parsed.socketPath)
       if (typeof to === "string" && Address.isName(to)) {
         return Effect.flatMap(
           Effect.timeoutOrElse(Effect.timed(named(to)), {
@@ -157,10 +155,8 @@ const makeSender = Effect.fnUntraced(function*(own: Identity | undefined) {
           ([taken, socketPath]) => requestAt(socketPath, Duration.subtract(Duration.fromInputUnsafe(timeout), taken))
         )
       }
-      const address = parse(typeof to === "string" ? to : `${to?.socketPath ?? ""}`)
-      return Result.isSuccess(address)
-        ? requestAt(address.success.socketPath)
-        : Effect.fail(fail(address.failure.reason))
+      return Effect.flatMap(parse(typeof to === "string" ? to : `${to?.socketPath ?? ""}`), (socketPath) =>
+        requestAt(socketPath))
     })
 
   const status = Effect.fnUntraced(function*(to: To, options?: AskOptions) {

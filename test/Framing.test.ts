@@ -266,7 +266,10 @@ describe("Framing.makeDecoder", () => {
   it("puts what a shortcut makes of a line in the frame's place, however the line arrives", () => {
     const bytes = Buffer.from("{\"a\":1}\n!b\n\n{\"c\":\"é\"}\n!d\n")
     for (const size of [1, 2, 3, 5, bytes.length]) {
-      const decoder = Framing.makeDecoder(Limits.defaults, (line) => line.startsWith("!") ? line.slice(1) : undefined)
+      const decoder = Framing.makeDecoder(
+        Limits.defaults,
+        (text, start, end) => text.startsWith("!", start) ? text.slice(start + 1, end) : undefined
+      )
       const out: Array<Framing.Frame | string> = []
       for (let at = 0; at < bytes.length; at += size) {
         assert.isUndefined(decoder.push(bytes.subarray(at, at + size), out))
@@ -283,9 +286,9 @@ describe("Framing.makeDecoder", () => {
   it("shows a shortcut no line that is too long, damaged, or behind a bad one", () => {
     const shown: Array<string> = []
     const decode = (bytes: Uint8Array) =>
-      Framing.makeDecoder({ ...Limits.defaults, maxFrameBytes: 4 }, (line) => {
-        shown.push(line)
-        return line
+      Framing.makeDecoder({ ...Limits.defaults, maxFrameBytes: 4 }, (text, start, end) => {
+        shown.push(text.slice(start, end))
+        return text
       }).push(bytes, [])
     assert.isDefined(decode(Buffer.from("a\n12345\nb\n")))
     assert.isDefined(decode(Buffer.from([0x63, 0x0a, 0xff, 0x0a, 0x64, 0x0a])))

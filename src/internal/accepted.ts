@@ -51,10 +51,10 @@ const expiredTexts = {
   frame: Message.errorTexts.frameTimeout
 } as const
 
-const framingText = ({ reason }: Framing.FramingError) =>
+const framingRefusal = ({ reason }: Framing.FramingError): Pick<Refused, "reason" | "text"> =>
   reason._tag === "FrameTooLarge"
-    ? Message.errorTexts.frameTooLarge(reason.maxBytes, reason.bytesSeen)
-    : Message.errorTexts.invalidFrame
+    ? { reason: "too-large", text: Message.errorTexts.frameTooLarge(reason.maxBytes, reason.bytesSeen) }
+    : { reason: "invalid", text: Message.errorTexts.invalidFrame }
 
 /** Bytes judged at a time; their replies are written before more is. */
 const maxPieceBytes = 16_384
@@ -97,13 +97,8 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
   /** Serves the peer until the connection has ended, whoever ends it. */
   get run(): Effect.Effect<void> {
     return this.#wire.receive((chunks) => this.#hear(chunks)).pipe(
-      Effect.catchTags({
-        FramingError: (error) =>
-          this.#refuse(error.reason._tag === "FrameTooLarge" ? "too-large" : "invalid", framingText(error)),
-        Refused: ({ reason, text }) => this.#refuse(reason, text)
-      }),
-      // A failed pull means that the peer has closed its side, or is gone: what it sent before has been judged.
-      Effect.ignore,
+      // A failed read means that the peer has closed its side, or is gone: what it sent before has been judged.
+      Effect.catch((error) => error._tag === "SocketError" ? Effect.void : Effect.ignore(this.#refuse(error))),
       Effect.onExit(() => {
         this.#end()
         return Effect.void
@@ -192,7 +187,7 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
     while (!this.#isEnding) {
       if (this.#leavesTooMuch(1)) {
         const flushing = this.#outbox.flush()
-        if (flushing !== undefined) return Effect.flatMap(flushing, this.#judgeOn)
+        if (flushing !== undefined) return this.#judgeAfter(flushing)
       }
       const frame = this.#frames[this.#at]
       if (frame !== undefined) {
@@ -205,7 +200,7 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
       }
       // The replies to this piece are written before the next is parsed.
       const flushing = this.#outbox.flush()
-      if (flushing !== undefined) return Effect.flatMap(flushing, this.#judgeOn)
+      if (flushing !== undefined) return this.#judgeAfter(flushing)
       if (this.#problem !== undefined) return Effect.fail(this.#problem)
       if (this.#unheard.length === 0) {
         this.#watch.frameBegun(this.#decoder.partialFrame())
@@ -216,12 +211,14 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
     return undefined
   }
 
-  readonly #judgeOn = (): Judging => this.#judge() ?? Effect.void
+  #judgeAfter(waiting: Effect.Effect<void, Socket.SocketError>): Judging {
+    return Effect.flatMap(waiting, () => this.#judge() ?? Effect.void)
+  }
 
   #heed(verdict: Refused | Effect.Effect<void>): Judging {
     return verdict instanceof Refused
       ? Effect.andThen(this.#outbox.flush() ?? Effect.void, verdict)
-      : Effect.flatMap(verdict, this.#judgeOn)
+      : this.#judgeAfter(verdict)
   }
 
   /** The next piece of what has arrived: of a flood, no more is parsed and answered at once than may be left unread. */
@@ -241,7 +238,8 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
     return this.#endpoint.protocol1 ? protocol1.make(this.#endpoint, this) : protocol1.refuse
   }
 
-  #refuse(reason: metrics.Reason, text: string | undefined): Effect.Effect<void, Socket.SocketError> {
+  #refuse(error: Refused | Framing.FramingError): Effect.Effect<void, Socket.SocketError> {
+    const { reason, text } = error._tag === "Refused" ? error : framingRefusal(error)
     this.#isEnding = true
     this.#watch.end()
     return Effect.gen({ self: this }, function*() {

@@ -56,7 +56,7 @@ export const accept = Effect.fnUntraced(function*(options: Options) {
   const attach = (server: Net.Server) => {
     server.on("connection", (conn) => {
       open.add(conn)
-      conn.once("close", () => open.delete(conn))
+      conn.on("close", () => open.delete(conn))
       handle(conn, new NodeSocket(conn))
     })
   }

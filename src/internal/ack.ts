@@ -23,8 +23,7 @@ const beforeId = "\",\"meta\":{\"id\":\"uds-"
 const beforeMessageId = "\",\"messageId\":\""
 const tail = "\"}}"
 /** As ISO 8601 has it, to the millisecond. */
-const timeEnd = head.length + 24
-const idStart = timeEnd + beforeId.length
+const timeLength = 24
 
 /** Whether the characters stand for themselves in a JSON string. */
 const arePlain = (text: string, start: number, end: number): boolean => {
@@ -35,13 +34,24 @@ const arePlain = (text: string, start: number, end: number): boolean => {
   return true
 }
 
-export const read = (line: string, ordinalOf: MessageIds["ordinalOf"]): Ack | undefined => {
-  if (!line.startsWith(head) || !line.startsWith(beforeId, timeEnd) || !line.endsWith(tail)) return undefined
-  if (!arePlain(line, head.length, timeEnd)) return undefined
-  const idEnd = line.indexOf("\"", idStart)
-  if (!line.startsWith(beforeMessageId, idEnd)) return undefined
-  const entry = readNumber(line, idStart, idEnd)
-  const ordinal = ordinalOf(line, idEnd + beforeMessageId.length, line.length - tail.length)
-  // Made anew: a part of the line would keep all the text that arrived with it.
+/** The ack that stands between `start` and `end`. */
+export const read = (
+  text: string,
+  start: number,
+  end: number,
+  ordinalOf: MessageIds["ordinalOf"]
+): Ack | undefined => {
+  const timeStart = start + head.length
+  const timeEnd = timeStart + timeLength
+  if (!text.startsWith(head, start) || !text.startsWith(beforeId, timeEnd)) return undefined
+  const idStart = timeEnd + beforeId.length
+  const idEnd = text.indexOf("\"", idStart)
+  const messageIdStart = idEnd + beforeMessageId.length
+  const messageIdEnd = end - tail.length
+  if (messageIdStart > messageIdEnd || !text.startsWith(beforeMessageId, idEnd)) return undefined
+  if (!text.startsWith(tail, messageIdEnd) || !arePlain(text, timeStart, timeEnd)) return undefined
+  const entry = readNumber(text, idStart, idEnd)
+  const ordinal = ordinalOf(text, messageIdStart, messageIdEnd)
+  // Made anew: a part of the text would keep all that arrived with it.
   return entry === undefined || ordinal === undefined ? undefined : new Ack(ordinal, `uds-${entry}`)
 }

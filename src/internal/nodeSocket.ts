@@ -31,6 +31,43 @@ const gone = new Socket.SocketError({ reason: new Socket.SocketWriteError({ caus
  */
 const longText = 16_384 / 3
 
+/** Has `hear` take every piece, until it answers with an effect. */
+class Receiver<E> implements Reader {
+  readonly #socket: NodeSocket
+  readonly #hear: wires.Hear<E>
+  readonly #resume: (next: Effect.Effect<never, E | Socket.SocketError>) => void
+
+  constructor(
+    socket: NodeSocket,
+    hear: wires.Hear<E>,
+    resume: (next: Effect.Effect<never, E | Socket.SocketError>) => void
+  ) {
+    this.#socket = socket
+    this.#hear = hear
+    this.#resume = resume
+  }
+
+  take(piece: Uint8Array) {
+    const waiting = this.#heard(piece)
+    if (waiting === undefined) return
+    this.#socket.leave(this)
+    this.#resume(Effect.flatMap(waiting, () => this.#socket.receive(this.#hear)))
+  }
+
+  fail(error: Socket.SocketError) {
+    this.#resume(Effect.fail(error))
+  }
+
+  #heard(piece: Uint8Array) {
+    try {
+      return this.#hear([piece])
+    } catch (defect) {
+      // As it would be in a fiber.
+      return Effect.die(defect)
+    }
+  }
+}
+
 export class NodeSocket implements Socket.Socket, wires.Wire {
   readonly [Socket.TypeId]: typeof Socket.TypeId = Socket.TypeId
   readonly [wires.TypeId]: typeof wires.TypeId = wires.TypeId
@@ -49,36 +86,27 @@ export class NodeSocket implements Socket.Socket, wires.Wire {
     conn.on("close", () => this.#settle(closed))
   }
 
-  readonly pull = Effect.callback<Bytes, Socket.SocketError>((resume) =>
-    this.#read({
-      take: (piece) => {
-        this.#reader = undefined
-        resume(Effect.succeed([piece]))
-      },
-      fail: (error) => resume(Effect.fail(error))
+  get pull(): Effect.Effect<Bytes, Socket.SocketError> {
+    return Effect.callback((resume) => {
+      const reader: Reader = {
+        take: (piece) => {
+          this.leave(reader)
+          resume(Effect.succeed([piece]))
+        },
+        fail: (error) => resume(Effect.fail(error))
+      }
+      return this.#read(reader)
     })
-  )
+  }
 
   // A fiber that is resumed for each chunk costs 2 µs of a message that travels alone; here only what has to wait is one's.
   receive<E>(hear: wires.Hear<E>): Effect.Effect<never, E | Socket.SocketError> {
-    const hearSafely = (piece: Uint8Array) => {
-      try {
-        return hear([piece])
-      } catch (defect) {
-        return Effect.die(defect)
-      }
-    }
-    return Effect.callback((resume) =>
-      this.#read({
-        take: (piece) => {
-          const waiting = hearSafely(piece)
-          if (waiting === undefined) return
-          this.#reader = undefined
-          resume(Effect.flatMap(waiting, () => this.receive(hear)))
-        },
-        fail: (error) => resume(Effect.fail(error))
-      })
-    )
+    return Effect.callback((resume) => this.#read(new Receiver(this, hear, resume)))
+  }
+
+  /** The reader has what it waits for. */
+  leave(reader: Reader) {
+    if (this.#reader === reader) this.#reader = undefined
   }
 
   write(chunk: string | Uint8Array) {
@@ -168,9 +196,7 @@ export class NodeSocket implements Socket.Socket, wires.Wire {
     }
     if (this.#reader !== reader) return undefined
     conn.resume()
-    return Effect.sync(() => {
-      if (this.#reader === reader) this.#reader = undefined
-    })
+    return Effect.sync(() => this.leave(reader))
   }
 
   #onData(chunk: Uint8Array) {

@@ -52,7 +52,7 @@ export const make = Effect.fnUntraced(function*(
     dial(socket, fork),
     () => fail(new ConnectionLost({ socketPath, mayBeStored: false }))
   )
-  const decoder = Framing.makeDecoder(limits, (line) => acks.read(line, ordinalOf))
+  const decoder = Framing.makeDecoder(limits, (text, start, end) => acks.read(text, start, end, ordinalOf))
   const reader = new Reader(wire.pull, decoder)
   const { rest, transcript } = yield* greet(
     peer,

@@ -1,5 +1,12 @@
 /** Frames of plain messages, which most are. */
+import { Buffer } from "node:buffer"
 import * as Message from "../Message.ts"
+
+/** A frame, with its LF. */
+export interface Encoded {
+  readonly text: string
+  readonly bytes: number
+}
 
 const types: ReadonlySet<unknown> = new Set(Message.MessageType.literals)
 
@@ -12,14 +19,18 @@ export const plainFrame = (
   message: Message.Message,
   messageId: string,
   own: string | undefined
-): string | undefined => {
+): Encoded | undefined => {
   try {
     const { data, from: stated, meta, ts, type } = message
     if (!types.has(type) || typeof data !== "string" || meta !== undefined || ts !== undefined) return undefined
     if (stated !== undefined && typeof stated !== "string") return undefined
     const from = stated ?? (type === "ping" ? undefined : own)
+    const quoted = JSON.stringify(data)
     const signed = from === undefined ? "" : `,"from":${JSON.stringify(from)}`
-    return `{"type":"${type}","data":${JSON.stringify(data)}${signed},"meta":{"messageId":"${messageId}"}}\n`
+    const text = `{"type":"${type}","data":${quoted}${signed},"meta":{"messageId":"${messageId}"}}\n`
+    // Of the parts: the whole would be copied into one piece for it, and again when it is written.
+    const bytes = text.length - quoted.length - signed.length + Buffer.byteLength(quoted) + Buffer.byteLength(signed)
+    return { text, bytes }
   } catch {
     // A getter or a proxy of the caller's.
     return undefined

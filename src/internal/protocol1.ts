@@ -1,5 +1,5 @@
 /** Protocol 1 on an accepted connection: every frame carries the token, and every error ends the connection. */
-import type * as Redacted from "effect/Redacted"
+import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Capability from "../Capability.ts"
 import type { Frame } from "../Framing.ts"
@@ -36,7 +36,8 @@ class Protocol1 implements Session {
     if (decoded === undefined) return new Refused({ text: Message.errorTexts.invalidFrame, reason: "invalid" })
     if (this.#provenToken === undefined) {
       if (!this.#link.admit()) return new Refused({ text: undefined, reason: "too-many" })
-      this.#provenToken = token
+      // The endpoint's own copy, not one for each connection.
+      this.#provenToken = Redacted.value(this.#options.token)
     }
     if (decoded.type === "ping") {
       this.#link.push(Message.replies.pong(this.#options.socketPath, now.iso))

@@ -1,5 +1,4 @@
 /** W3C Trace Context in `meta.traceparent`: a question answered by another process is one trace. */
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
@@ -16,13 +15,11 @@ export const span = <A, E, R>(
   name: string,
   evaluate: (traceparent: string | undefined) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
-  Effect.withFiber((fiber) => {
-    if (fiber.getRef(Tracer.Tracer) !== Tracer.nativeTracer) {
-      return Effect.useSpan(name, { kind: "producer" }, (span) => evaluate(format(span)))
-    }
-    const parent = Context.getOption(fiber.context, Tracer.ParentSpan)
-    return evaluate(Option.isNone(parent) ? undefined : format(parent.value))
-  })
+  Effect.withFiber(({ cache: { span, tracer = Tracer.nativeTracer } }) =>
+    tracer === Tracer.nativeTracer
+      ? evaluate(span === undefined ? undefined : format(span))
+      : Effect.useSpan(name, { kind: "producer" }, (span) => evaluate(format(span)))
+  )
 
 const pattern = /^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$/
 
