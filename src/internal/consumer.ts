@@ -33,6 +33,8 @@ interface Handling extends fifos.Placed {
 /** An entry whose answer may have to wait for its asker. */
 export interface Answerable extends Entry {
   readonly room: () => Effect.Effect<void> | undefined
+  /** As `reply`, there and then, whether or not there is room. */
+  readonly answer: (data: string) => boolean
 }
 
 type Answer = (entry: Answerable, value: string) => Effect.Effect<unknown>
@@ -62,9 +64,11 @@ export const consume = <A extends Answerable, E, R>(
     let waitingCharacters = 0
 
     const answer: Answer = (entry, value) => {
-      if (entry.room() === undefined || waitingCharacters + value.length > source.maxWaitingCharacters) {
-        return entry.reply(value)
+      if (entry.room() === undefined) {
+        entry.answer(value)
+        return Effect.void
       }
+      if (waitingCharacters + value.length > source.maxWaitingCharacters) return entry.reply(value)
       return Effect.acquireUseRelease(
         Effect.sync(() => {
           waiting++

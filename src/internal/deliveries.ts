@@ -17,9 +17,6 @@ export interface Listener {
   readonly room: () => Effect.Effect<void> | undefined
 }
 
-/** Most messages have no outcome that anybody waits for. */
-const none: ReadonlyArray<Outcome> = []
-
 /**
  * One stored message. Lives as long as its entry or the memory of its id, whichever is longer; there are as many as an
  * endpoint remembers, so it is one object and no more: three cost a tenth of all that a message costs.
@@ -28,8 +25,9 @@ export class Delivery implements Observer, Placed {
   ackId = ""
   /** Undefined while the sender has no connection. */
   listener: Listener | undefined
-  /** Written by `settle`, and by the memory when it forgets the answer among them. */
-  outcomes = none
+  /** Written by `settle`, and by the memory when it forgets the answer. */
+  answer: Extract<Outcome, { readonly _tag: "Replied" }> | undefined
+  end: Exclude<Outcome, { readonly _tag: "Replied" }> | undefined
   /** There was an answer, and it is forgotten. */
   hasLostAnswer = false
   /** Nobody can ask for it again. */
@@ -45,6 +43,11 @@ export class Delivery implements Observer, Placed {
   constructor(deliveries: Deliveries, rememberedAt: number) {
     this.#deliveries = deliveries
     this.rememberedAt = Math.trunc(rememberedAt)
+  }
+
+  /** What is known so far, in order. */
+  get outcomes(): ReadonlyArray<Outcome> {
+    return [this.answer, this.end].filter((outcome) => outcome !== undefined)
   }
 
   onOutcome(outcome: Outcome) {
@@ -89,9 +92,6 @@ const numberIn = (series: Series | undefined, sender: string, messageId: string)
 /** An id, or a series, among those of all senders. No id has a line feed. */
 const nameOf = (sender: string, id: string) => `${id}\n${sender}`
 
-/** Answers kept for senders that may ask again, in characters; the oldest are forgotten first. */
-const outcomeSize = (outcome: Outcome) => outcome._tag === "Replied" ? outcome.data.length : 0
-
 export const make = (
   limits: Pick<Values, "maxRememberedMessages" | "rememberTimeout" | "maxInboxBytes">
 ): Deliveries => {
@@ -104,25 +104,30 @@ export const make = (
   let last: Series | undefined
   let byAge: Array<Delivery | undefined> = []
   let head = 0
+  // Those whose answers are kept for senders that may ask again, and the characters of them; the oldest are forgotten
+  // first.
   const answered = fifos.make<Delivery>()
   let answerSize = 0
   const age = Duration.toMillis(limits.rememberTimeout)
 
-  const forgetAnswers = (delivery: Delivery) => {
-    if (!answered.has(delivery)) return
+  const forgetAnswer = (delivery: Delivery) => {
+    if (delivery.answer === undefined) return
     answered.remove(delivery)
-    for (const outcome of delivery.outcomes) answerSize -= outcomeSize(outcome)
-    delivery.outcomes = delivery.outcomes.filter((outcome) => outcome._tag !== "Replied")
+    answerSize -= delivery.answer.data.length
+    delivery.answer = undefined
     delivery.hasLostAnswer = true
   }
   const note = (delivery: Delivery, outcome: Outcome) => {
-    delivery.outcomes = [...delivery.outcomes, outcome]
-    if (outcomeSize(outcome) === 0) return
+    if (outcome._tag !== "Replied") {
+      delivery.end = outcome
+      return
+    }
+    delivery.answer = outcome
     answered.push(delivery)
-    answerSize += outcomeSize(outcome)
+    answerSize += outcome.data.length
     for (let oldest = answered.peek(); answerSize > limits.maxInboxBytes; oldest = answered.peek()) {
       if (oldest === undefined || oldest === delivery) break
-      forgetAnswers(oldest)
+      forgetAnswer(oldest)
     }
   }
   /** The number of an id in the series that is `last` then; undefined where it is in none. */
@@ -147,7 +152,7 @@ export const make = (
       byAge[head++] = undefined
       forget(oldest)
       oldest.isForgotten = true
-      forgetAnswers(oldest)
+      forgetAnswer(oldest)
     }
     if (head > 1_024 && head > byAge.length / 2) {
       byAge = byAge.slice(head)

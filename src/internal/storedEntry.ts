@@ -48,11 +48,11 @@ export class StoredEntry implements Entry {
 
   #reply(data: string): Effect.Effect<boolean> {
     const room = this.room()
-    if (room === undefined) return Effect.succeed(this.#answer(data))
+    if (room === undefined) return Effect.succeed(this.answer(data))
     // Others may wait for the same room, and another answer may come first.
     const answerOrWait = Effect.suspend((): Effect.Effect<boolean> => {
       const room = this.room()
-      return room === undefined ? Effect.succeed(this.#answer(data)) : Effect.flatMap(room, () => answerOrWait)
+      return room === undefined ? Effect.succeed(this.answer(data)) : Effect.flatMap(room, () => answerOrWait)
     })
     return Effect.acquireUseRelease(
       Effect.sync(() => void this.#replying++),
@@ -70,7 +70,8 @@ export class StoredEntry implements Entry {
     return this.#replied || this.message.type !== "query" ? undefined : this.#observer?.room?.()
   }
 
-  #answer(data: string): boolean {
+  /** Answers there and then. Says whether the asker waits for it. */
+  answer(data: string): boolean {
     if (this.#replied || this.message.type !== "query") return false
     this.#replied = true
     return this.#observer?.onOutcome({ _tag: "Replied", data }) ?? false
