@@ -24,6 +24,7 @@ import * as expiries from "./internal/expiry.ts"
 import type { Identity } from "./internal/greeting.ts"
 import * as messageIds from "./internal/messageIds.ts"
 import * as metrics from "./internal/metrics.ts"
+import { Outboxes } from "./internal/outbox.ts"
 import * as peers from "./internal/peer.ts"
 import * as peerLink1 from "./internal/peerLink1.ts"
 import * as peerLink2 from "./internal/peerLink2.ts"
@@ -188,6 +189,7 @@ export const make: (
   const clock = yield* Clock.Clock
   const meter = yield* metrics.make
   const fork = yield* FiberSet.makeRuntime<never, void, never>()
+  const writing = { fork, outboxes: new Outboxes() }
   // Written here only. A peer is there while it has something outstanding or a connection. Each is told ids of its own:
   // who could foresee those that another is told could send them there before, and the requests would count as repeated.
   const known = new Map<string, { readonly peer: peers.Peer; readonly ids: messageIds.MessageIds }>()
@@ -220,13 +222,13 @@ export const make: (
     const { protocol, token } = yield* Effect.mapError(capability.lookup(socketPath), fromCapability(socketPath))
     if (protocol >= Message.protocol2) {
       const socket = yield* Effect.mapError(transport.dial(socketPath), fromDial(socketPath))
-      return yield* peerLink2.make(socket, { socketPath, token }, own, limits, ordinalOf, fork)
+      return yield* peerLink2.make(socket, { socketPath, token }, own, limits, ordinalOf, writing)
     }
     yield* Effect.mapError(transport.verify(socketPath), fromDial(socketPath))
     const socket = yield* Effect.mapError(transport.dial(socketPath), fromDial(socketPath))
     const encodeWithToken = (message: Message.Message) =>
       Result.mapError(encode(message, { authToken: Redacted.value(token) }), toSending)
-    return yield* peerLink1.make(socket, { socketPath, token }, encodeWithToken, limits, fork)
+    return yield* peerLink1.make(socket, { socketPath, token }, encodeWithToken, limits, writing)
   }, (connecting, socketPath) =>
     // The link is shared, so its making has a deadline of its own; the requests that wait for it have theirs.
     Effect.timeoutOrElse(connecting, {

@@ -19,6 +19,7 @@ import { Accepted, type Endpoint } from "./internal/accepted.ts"
 import * as deadlines from "./internal/deadlines.ts"
 import * as deliveries from "./internal/deliveries.ts"
 import * as metrics from "./internal/metrics.ts"
+import { Outboxes } from "./internal/outbox.ts"
 import type { Place } from "./internal/peerPool.ts"
 import * as refusalDelay from "./internal/refusalDelay.ts"
 import * as wires from "./internal/wire.ts"
@@ -30,6 +31,8 @@ export interface Options {
   readonly token: Redacted.Redacted<string>
   /** Whether clients of protocol 1 are served. Default true. */
   readonly protocol1?: boolean | undefined
+  /** What its connections have to write. Default: their own. */
+  readonly outboxes?: Outboxes | undefined
 }
 
 /** Formats the time of many replies of one millisecond once. */
@@ -89,7 +92,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
     deadlines: deadlines.make(limits, clock, fork),
     deliveries: deliveries.make(limits),
     meter,
-    unread: { bytes: 0 },
+    outboxes: options.outboxes ?? new Outboxes(),
     newNonce: makeNonces(),
     isoAt: makeIsoAt(),
     note: noteRefusals(meter),

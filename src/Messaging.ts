@@ -23,6 +23,7 @@ import type { Inbox, Size } from "./Inbox.ts"
 import { exportVariable } from "./internal/exportedVariable.ts"
 import type { Identity } from "./internal/greeting.ts"
 import * as metrics from "./internal/metrics.ts"
+import { Outboxes } from "./internal/outbox.ts"
 import * as peerPool from "./internal/peerPool.ts"
 import type { Answer, Until } from "./internal/request.ts"
 import * as trace from "./internal/trace.ts"
@@ -239,11 +240,14 @@ export const make: (options?: Options) => Effect.Effect<
   yield* exportVariable(host.environment, environmentVariable, socketPath)
 
   const pool = peerPool.make(limits, yield* metrics.make)
-  const connection = yield* Connection.make({ socketPath, token, protocol1: options.protocol1 })
+  const outboxes = new Outboxes()
+  const connection = yield* Connection.make({ socketPath, token, protocol1: options.protocol1, outboxes })
   yield* listener.run((socket) => pool.run((place) => connection(socket, place))).pipe(
     Effect.tapCause((cause) => Effect.logError("the endpoint stopped accepting connections", cause)),
     Effect.forkScoped({ startImmediately: true })
   )
+  // What was answered in the same turn is written before the connections are cut.
+  yield* Effect.addFinalizer(() => Effect.sync(() => outboxes.flush()))
   return yield* makeSender({ socketPath, token })
 })
 

@@ -16,7 +16,7 @@ import * as Message from "../Message.ts"
 import type * as deadlines from "./deadlines.ts"
 import type { Deliveries } from "./deliveries.ts"
 import type * as metrics from "./metrics.ts"
-import { Outbox, type Sink, type Unread } from "./outbox.ts"
+import { Outbox, type Outboxes, type Sink } from "./outbox.ts"
 import type { Place } from "./peerPool.ts"
 import * as protocol1 from "./protocol1.ts"
 import * as protocol2 from "./protocol2.ts"
@@ -35,7 +35,7 @@ export interface Endpoint {
   readonly deadlines: deadlines.Deadlines
   readonly deliveries: Deliveries
   readonly meter: metrics.Meter
-  readonly unread: Unread
+  readonly outboxes: Outboxes
   readonly newNonce: () => string
   readonly isoAt: (millis: number) => string
   /** Counts and logs why a connection ends. */
@@ -91,7 +91,7 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
     this.#place = place
     this.#decoder = Framing.makeDecoder(endpoint.limits)
     this.#watch = endpoint.deadlines.watch(this)
-    this.#outbox = new Outbox(this, endpoint.unread)
+    this.#outbox = new Outbox(this, endpoint.outboxes)
   }
 
   /** Serves the peer until the connection has ended, whoever ends it. */
@@ -278,10 +278,10 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
    * share.
    */
   #leavesTooMuch(times: number): boolean {
-    const { limits, unread } = this.#endpoint
+    const { limits, outboxes } = this.#endpoint
     const own = this.#outbox.unread / times
     return own >= limits.maxUnreadBytes ||
-      (unread.bytes >= limits.maxTotalUnreadBytes * Math.max(1, times) &&
+      (outboxes.unreadBytes >= limits.maxTotalUnreadBytes * Math.max(1, times) &&
         own >= limits.maxTotalUnreadBytes / limits.maxPeers)
   }
 

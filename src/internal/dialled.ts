@@ -2,16 +2,23 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Socket from "effect/socket/Socket"
-import { Outbox } from "./outbox.ts"
+import { Outbox, type Outboxes } from "./outbox.ts"
 import * as wires from "./wire.ts"
+
+/** What the connections of a client share. */
+export interface Writing {
+  readonly outboxes: Outboxes
+  /** Runs what a write waits for. */
+  readonly fork: (effect: Effect.Effect<void>) => void
+}
 
 /**
  * Lasts as long as the scope; what is not written by then is dropped. A write that fails shows in the reading too, behind
- * what the peer still had to say. `fork` runs what a write waits for.
+ * what the peer still had to say.
  */
 export const dial = Effect.fnUntraced(function*(
   socket: Socket.Socket,
-  fork: (effect: Effect.Effect<void>) => void
+  { fork, outboxes }: Writing
 ): Effect.fn.Return<
   { readonly wire: wires.Wire; readonly outbox: Outbox },
   Socket.SocketError,
@@ -26,7 +33,7 @@ export const dial = Effect.fnUntraced(function*(
         onUnblocked: () => {},
         onWritten: () => {},
         fork
-      }, { bytes: 0 })
+      }, outboxes)
     ),
     (outbox) => Effect.sync(() => outbox.dispose())
   )

@@ -19,9 +19,28 @@ export interface Sink {
   readonly fork: (effect: Effect.Effect<void>) => void
 }
 
-/** Bytes that all the peers of an endpoint have left unread. Written by their outboxes. */
-export interface Unread {
-  bytes: number
+/** What the outboxes of an endpoint, or of a client, share. Written by them. */
+export class Outboxes {
+  /** Bytes that all their peers have left unread. */
+  unreadBytes = 0
+  #waking: Array<Outbox> = []
+
+  /**
+   * Has the outbox written once all has been heard that has arrived, on whatever connection. A write to a process that
+   * sleeps costs ten times as much as one to a process that another write has just woken, so the writes of all connections
+   * come together: ten connections 0.82 of plain `node:net`, and 0.52 where each writes at the end of its own turn.
+   */
+  wake(outbox: Outbox) {
+    this.#waking.push(outbox)
+    if (this.#waking.length === 1) setImmediate(() => this.flush())
+  }
+
+  /** Has them written now, such as before their connections are cut. */
+  flush() {
+    const waking = this.#waking
+    this.#waking = []
+    for (const outbox of waking) outbox.writeWoken()
+  }
 }
 
 /** The socket keeps what it was given until its peer has taken the last byte, so it is not given all at once. */
@@ -31,7 +50,7 @@ const none: ReadonlyArray<string> = []
 
 export class Outbox {
   readonly #sink: Sink
-  readonly #total: Unread
+  readonly #all: Outboxes
   // Written by `push`, emptied by `#writeNext`.
   #pending: Array<string> = []
   #pendingBytes = 0
@@ -42,10 +61,9 @@ export class Outbox {
   #isWaking = false
   #isDisposed = false
 
-  /** `total` is shared by all the outboxes of an endpoint. */
-  constructor(sink: Sink, total: Unread) {
+  constructor(sink: Sink, all: Outboxes) {
     this.#sink = sink
-    this.#total = total
+    this.#all = all
   }
 
   /** Adds text to the next write. Does not write. */
@@ -53,7 +71,7 @@ export class Outbox {
     if (this.#isDisposed) return
     this.#pending.push(text)
     this.#pendingBytes += bytes
-    this.#total.bytes += bytes
+    this.#all.unreadBytes += bytes
   }
 
   /** Bytes not yet handed to the socket. */
@@ -88,18 +106,20 @@ export class Outbox {
     return Effect.suspend(() => this.flush() ?? Effect.void)
   }
 
-  /** Has all there is written at the end of the turn, for pushes from fibers that must not wait. */
+  /** Has all there is written soon, with that of the others; for pushes from fibers that must not wait. */
   wake() {
     if (this.isBlocked) return
-    // At the end of the turn there is more to write at once; but not so much that it is not known by then whether the
-    // peer reads.
+    // By then there is more to write at once; but not so much that it is not known whether the peer reads.
     if (this.#pendingBytes >= maxWriteBytes) return this.#flushBeside()
     if (this.#isWaking) return
     this.#isWaking = true
-    queueMicrotask(() => {
-      this.#isWaking = false
-      if (!this.isBlocked) this.#flushBeside()
-    })
+    this.#all.wake(this)
+  }
+
+  /** Called once for each `wake` that was passed on. */
+  writeWoken() {
+    this.#isWaking = false
+    if (!this.isBlocked) this.#flushBeside()
   }
 
   #flushBeside() {
@@ -111,7 +131,7 @@ export class Outbox {
   /** The connection ends, and what was not written with it; what is pushed from now on is dropped. */
   dispose() {
     this.#isDisposed = true
-    this.#total.bytes -= this.unread
+    this.#all.unreadBytes -= this.unread
     this.#pending = []
     this.#pendingBytes = this.#writtenBytes = 0
     // A write need not end with its connection, and whoever waits for it does not wait for ever.
@@ -139,7 +159,7 @@ export class Outbox {
   }
 
   #passOn() {
-    this.#total.bytes -= this.#writtenBytes
+    this.#all.unreadBytes -= this.#writtenBytes
     this.#writtenBytes = 0
     this.#sink.onWritten()
   }

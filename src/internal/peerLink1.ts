@@ -14,7 +14,7 @@ import * as Framing from "../Framing.ts"
 import type { Values } from "../Limits.ts"
 import * as Message from "../Message.ts"
 import { ConnectionLost, InvalidReply, MessagingError, NotSupported } from "../MessagingError.ts"
-import { dial } from "./dialled.ts"
+import { dial, type Writing } from "./dialled.ts"
 import { type Identity, Reader } from "./greeting.ts"
 import { refusal } from "./refusal.ts"
 import type { Carried, End, Link, Request } from "./request.ts"
@@ -33,11 +33,11 @@ export const make = Effect.fnUntraced(function*(
   peer: Identity,
   encode: (message: Message.Message) => Result.Result<string, MessagingError>,
   limits: Values,
-  fork: (effect: Effect.Effect<void>) => void
+  writing: Writing
 ): Effect.fn.Return<Link, MessagingError, Scope.Scope> {
   const { socketPath } = peer
   const { outbox, wire } = yield* Effect.mapError(
-    dial(socket, fork),
+    dial(socket, writing),
     () => fail(new ConnectionLost({ socketPath, mayBeStored: false }))
   )
   const { read } = new Reader(wire.pull, Framing.makeDecoder(limits))

@@ -13,7 +13,7 @@ import type { Values } from "../Limits.ts"
 import * as Message from "../Message.ts"
 import { ConnectionLost, MessagingError } from "../MessagingError.ts"
 import * as acks from "./ack.ts"
-import { dial } from "./dialled.ts"
+import { dial, type Writing } from "./dialled.ts"
 import { greet, type Identity, Reader } from "./greeting.ts"
 import type { MessageIds } from "./messageIds.ts"
 import { refusal } from "./refusal.ts"
@@ -45,11 +45,11 @@ export const make = Effect.fnUntraced(function*(
   own: Identity | undefined,
   limits: Values,
   ordinalOf: MessageIds["ordinalOf"],
-  fork: (effect: Effect.Effect<void>) => void
+  writing: Writing
 ): Effect.fn.Return<Link, MessagingError, Scope.Scope> {
   const { socketPath } = peer
   const { outbox, wire } = yield* Effect.mapError(
-    dial(socket, fork),
+    dial(socket, writing),
     () => fail(new ConnectionLost({ socketPath, mayBeStored: false }))
   )
   const decoder = Framing.makeDecoder(limits, (text, start, end) => acks.read(text, start, end, ordinalOf))

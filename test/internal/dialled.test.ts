@@ -2,10 +2,11 @@ import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, FiberSet, Scope } from "effect"
 import { Socket } from "effect/socket"
 import { dial } from "../../src/internal/dialled.ts"
+import { Outboxes } from "../../src/internal/outbox.ts"
 import { connectMemory } from "../utils/memoryPeer.ts"
 
 const gone = new Socket.SocketError({ reason: new Socket.SocketWriteError({ cause: "gone" }) })
-const microtask = Effect.promise(() => Promise.resolve())
+const turn = Effect.promise(() => new Promise((resolve) => void setImmediate(resolve)))
 
 /** A dialled connection whose writes are noted, and end as told. */
 const dialled = Effect.fnUntraced(function*(writing: Effect.Effect<void, Socket.SocketError> = Effect.void) {
@@ -17,22 +18,23 @@ const dialled = Effect.fnUntraced(function*(writing: Effect.Effect<void, Socket.
     writer: Effect.map(socket.writer, (writer) => ({ ...writer, write }))
   }
   const scope = yield* Scope.fork(yield* Scope.Scope)
-  const { outbox } = yield* Scope.provide(dial(noted, yield* FiberSet.makeRuntime<never, void, never>()), scope)
+  const outboxes = new Outboxes()
+  const fork = yield* FiberSet.makeRuntime<never, void, never>()
+  const { outbox } = yield* Scope.provide(dial(noted, { fork, outboxes }), scope)
   const say = (text: string) => {
     outbox.push(text)
     outbox.wake()
   }
-  return { outbox, say, scope, writes }
+  return { outbox, outboxes, say, scope, writes }
 })
 
 describe("dialled", () => {
-  it.effect("writes all of one turn at its end, at once, in order", () =>
+  it.effect("writes all of one turn of the event loop at its end, at once, in order", () =>
     Effect.gen(function*() {
       const { outbox, say, writes } = yield* dialled()
       for (const text of ["a", "é", "c"]) say(text)
       assert.deepStrictEqual([writes, outbox.size], [[], 4])
-      // One microtask, and no turn of the event loop.
-      yield* microtask
+      yield* turn
       assert.deepStrictEqual([writes, outbox.size], [["aéc"], 0])
     }))
 
@@ -41,9 +43,9 @@ describe("dialled", () => {
       const drained = yield* Deferred.make<void>()
       const { outbox, say, writes } = yield* dialled(Deferred.await(drained))
       say("a")
-      yield* microtask
+      yield* turn
       for (const text of ["b", "c"]) say(text)
-      yield* microtask
+      yield* turn
       assert.deepStrictEqual([writes, outbox.size], [["a"], 2])
       yield* Deferred.succeed(drained, undefined)
       yield* Effect.yieldNow
@@ -54,9 +56,9 @@ describe("dialled", () => {
     Effect.gen(function*() {
       const { say, writes } = yield* dialled(Effect.fail(gone))
       say("a")
-      yield* microtask
+      yield* turn
       say("b")
-      yield* microtask
+      yield* turn
       assert.deepStrictEqual(writes, ["a", "b"])
     }))
 
@@ -66,7 +68,7 @@ describe("dialled", () => {
       say("a")
       yield* Scope.close(scope, Exit.void)
       say("b")
-      yield* microtask
+      yield* turn
       assert.deepStrictEqual([writes, outbox.size], [[], 0])
     }))
 })

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, FiberSet, Latch } from "effect"
 import { Socket } from "effect/socket"
-import { Outbox, type Sink } from "../../src/internal/outbox.ts"
+import { Outbox, Outboxes, type Sink } from "../../src/internal/outbox.ts"
 
 /** A socket that notes each write, and takes it at once unless `taking` is closed. */
 const makeSink = Effect.gen(function*() {
@@ -29,7 +29,7 @@ const makeSink = Effect.gen(function*() {
 })
 
 /** One that is alone on its endpoint. */
-const makeOutbox = (sink: Sink) => new Outbox(sink, { bytes: 0 })
+const makeOutbox = (sink: Sink) => new Outbox(sink, new Outboxes())
 
 const turn = Effect.andThen(Effect.promise(() => Promise.resolve()), Effect.yieldNow)
 const flushOf = (outbox: Outbox) => outbox.flush() ?? Effect.void
@@ -205,7 +205,7 @@ describe("outbox", () => {
           return super.flush()
         }
       }
-      const outbox = new Counted(sink, { bytes: 0 })
+      const outbox = new Counted(sink, new Outboxes())
       yield* block
       outbox.push("a")
       yield* fork(flushOf(outbox))
@@ -242,25 +242,45 @@ describe("outbox", () => {
       assert.deepStrictEqual(writes, ["a", "b"])
     }))
 
+  it.effect("is written together with the others that were woken in the turn, or before they end", () =>
+    Effect.gen(function*() {
+      const { sink, writes } = yield* makeSink
+      const all = new Outboxes()
+      const outboxes = ["a", "b"].map((text) => {
+        const outbox = new Outbox(sink, all)
+        outbox.push(text)
+        outbox.wake()
+        return outbox
+      })
+      all.flush()
+      assert.deepStrictEqual(writes, ["a", "b"])
+      for (const outbox of outboxes) {
+        outbox.push("c")
+        outbox.wake()
+      }
+      yield* turn
+      assert.deepStrictEqual(writes, ["a", "b", "c", "c"])
+    }))
+
   it.effect("counts what all outboxes together have not passed on", () =>
     Effect.gen(function*() {
       const { block, sink, unblock } = yield* makeSink
-      const total = { bytes: 0 }
+      const total = new Outboxes()
       const [one, other] = [new Outbox(sink, total), new Outbox(sink, total)]
       yield* block
       one.push("aé")
       other.push("bb")
       const flushing = yield* fork(flushOf(one))
-      assert.strictEqual(total.bytes, 5)
+      assert.strictEqual(total.unreadBytes, 5)
       yield* unblock
       yield* Fiber.join(flushing)
-      assert.strictEqual(total.bytes, 2)
+      assert.strictEqual(total.unreadBytes, 2)
     }))
 
   it.effect("counts nothing and takes nothing once it is disposed of, also when a write returns later", () =>
     Effect.gen(function*() {
       const { block, sink, unblock, writes } = yield* makeSink
-      const total = { bytes: 0 }
+      const total = new Outboxes()
       const outbox = new Outbox(sink, total)
       yield* block
       outbox.push("a")
@@ -268,11 +288,11 @@ describe("outbox", () => {
       outbox.push("b")
       outbox.dispose()
       outbox.push("c")
-      assert.deepStrictEqual([total.bytes, outbox.unread], [0, 0])
+      assert.deepStrictEqual([total.unreadBytes, outbox.unread], [0, 0])
       yield* unblock
       yield* Fiber.join(flushing)
       assert.deepStrictEqual(writes, ["a"])
-      assert.strictEqual(total.bytes, 0)
+      assert.strictEqual(total.unreadBytes, 0)
     }))
 
   it.effect("keeps nobody waiting for a write that does not end once it is disposed of", () =>

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, FiberSet, Option, Redacted, Result, Scope } from "effect"
 import { TestClock } from "effect/testing"
+import { Outboxes } from "../../src/internal/outbox.ts"
 import * as peerLink1 from "../../src/internal/peerLink1.ts"
 import type { Until } from "../../src/internal/request.ts"
 import { defaults } from "../../src/Limits.ts"
@@ -30,12 +31,12 @@ const tooLarge = fail(new MessageTooLarge({ bytes: 3, maxBytes: 2 }))
 const connect = Effect.gen(function*() {
   const peer = yield* connectMemory
   const { noted, writes } = noting(peer.socket)
-  const beside = yield* FiberSet.makeRuntime<never, void, never>()
+  const writing = { fork: yield* FiberSet.makeRuntime<never, void, never>(), outboxes: new Outboxes() }
   const scope = yield* Scope.fork(yield* Scope.Scope)
   const encode = ({ data = "", type }: Message.Message) =>
     data === "too large" ? Result.fail(tooLarge) : Result.succeed(`${type} ${data} ${token}\n`)
   const link = yield* Scope.provide(
-    peerLink1.make(noted, { socketPath, token: Redacted.make(token) }, encode, defaults, beside),
+    peerLink1.make(noted, { socketPath, token: Redacted.make(token) }, encode, defaults, writing),
     scope
   )
   const { add, carried, forget, idsInFlight, proceeded } = makeCarried()

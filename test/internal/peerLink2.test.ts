@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, FiberSet, Option, Redacted, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as Handshake from "../../src/Handshake.ts"
+import { Outboxes } from "../../src/internal/outbox.ts"
 import * as peerLink2 from "../../src/internal/peerLink2.ts"
 import type { Until } from "../../src/internal/request.ts"
 import { defaults, type Values } from "../../src/Limits.ts"
@@ -25,11 +26,11 @@ interface Options extends Partial<Values> {
 const connect = Effect.fnUntraced(function*({ behind = "", ...limits }: Options = {}) {
   const peer = yield* connectMemory
   const { noted, writes } = noting(peer.socket)
-  const beside = yield* FiberSet.makeRuntime<never, void, never>()
+  const writing = { fork: yield* FiberSet.makeRuntime<never, void, never>(), outboxes: new Outboxes() }
   const scope = yield* Scope.fork(yield* Scope.Scope)
   const { add, carried, forget, idsInFlight, ordinalOf, proceeded } = makeCarried()
   const making = yield* fork(
-    peerLink2.make(noted, { socketPath, token }, undefined, { ...defaults, ...limits }, ordinalOf, beside).pipe(
+    peerLink2.make(noted, { socketPath, token }, undefined, { ...defaults, ...limits }, ordinalOf, writing).pipe(
       Scope.provide(scope)
     )
   )

@@ -110,6 +110,15 @@ export const askingSuite = (name: string, { around, layer, network, secondsPass,
         assert.strictEqual(yield* Fiber.join(asking), "because")
       }))
 
+    check("reach the asker though the endpoint ends with the answer", () =>
+      Effect.gen(function*() {
+        const [{ messaging }, bob] = [yield* endpoint(), yield* endpoint()]
+        const asking = yield* fork(messaging.ask(bob.socketPath, "why?"))
+        const entry = yield* bob.inbox.take
+        yield* Effect.andThen(entry.reply("because"), bob.close)
+        assert.strictEqual(yield* Fiber.join(asking), "because")
+      }))
+
     check("let a reply know that somebody waits for it", () =>
       Effect.gen(function*() {
         const [{ messaging }, bob] = [yield* endpoint(), yield* endpoint()]
