@@ -85,15 +85,18 @@ export const stop = async ({ client, server }: Pair) => {
   await server.stop().catch(() => {})
 }
 
-/** One turn under load. The value is acks per second or, with one message in flight, microseconds to an ack. */
-export const runLoad = async (pair: Pair, load: Load, millis: number): Promise<Turn> => {
-  const { client, contender, server, target } = pair
-  await server.begin()
+/** Opens the connections of a load; they stay for the turns that follow, until the next call. */
+export const connect = async ({ client, contender, target }: Pair, load: Load) => {
+  await client.disconnect()
   await client.connect(target, { ...load, ...contender.load })
+}
+
+/** One turn over them. The value is acks per second or, with one message in flight, microseconds to an ack. */
+export const runLoad = async ({ client, server }: Pair, load: Load, millis: number): Promise<Turn> => {
+  await server.begin()
   const [serverBefore, clientBefore] = [await server.cpu(), await client.cpu()]
   const sample = await client.run(millis)
   const [serverAfter, clientAfter] = [await server.cpu(), await client.cpu()]
-  await client.disconnect()
   await server.end()
   return {
     value: load.inFlight === 1 ? sample.latencies?.p50 ?? Number.NaN : (sample.acks / sample.millis) * 1_000,

@@ -7,6 +7,13 @@ export const ours: Contender = { name: "ours, both ends", server: "ours", client
 export const ourServer1: Contender = { name: "our server, plain protocol 1", server: "ours", client: "floor" }
 export const ourServer2: Contender = { name: "our server, plain protocol 2", server: "ours", client: "plain2" }
 
+/** A connection for each message, with the handshake of protocol 2, and a server that does nothing else. */
+export const plainHandshake: Contender = {
+  name: "plain node:net, handshake only",
+  server: "handshake",
+  client: "once2"
+}
+
 export const own: ReadonlyArray<Contender> = [floor, tuned, ours, ourServer1, ourServer2]
 
 export const effectRpc: Contender = { name: "Effect rpc", server: "effectRpc", client: "effectRpc" }

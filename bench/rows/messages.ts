@@ -1,5 +1,16 @@
 /** Rows about messages over connections that stay. */
-import { effectRpc, floor, oncePerMessage, ours, ourServer1, ourServer2, own, peers, tuned } from "./contenders.ts"
+import {
+  effectRpc,
+  floor,
+  oncePerMessage,
+  ours,
+  ourServer1,
+  ourServer2,
+  own,
+  peers,
+  plainHandshake,
+  tuned
+} from "./contenders.ts"
 import { loadRow, type Row } from "./row.ts"
 
 const inFlight = 256
@@ -78,6 +89,7 @@ export const churn = loadRow({
     { ...floor, client: "once" },
     { ...tuned, client: "once" },
     { ...ourServer1, client: "once" },
+    plainHandshake,
     { ...ourServer2, client: "once2" },
     { ...ours, client: "oursOnce" }
   ]

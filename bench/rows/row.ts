@@ -1,5 +1,13 @@
 /** One row of the table: a question, and how each system answers it. */
-import { type Contender, type LaunchOptions, players, runLoad, type Settings } from "../harness/pairs.ts"
+import {
+  connect,
+  type Contender,
+  type LaunchOptions,
+  type Pair,
+  players,
+  runLoad,
+  type Settings
+} from "../harness/pairs.ts"
 import type { Load } from "../harness/system.ts"
 import { type Result, takeTurns } from "../harness/turns.ts"
 
@@ -20,8 +28,20 @@ export interface LoadRow extends Omit<Row, "run" | "better" | "unit"> {
   readonly options?: (LaunchOptions & { readonly pinned?: boolean | undefined }) | undefined
 }
 
-/** Milliseconds of the turn that is not counted: the last is compiled after some 300,000 messages. */
-const warmUp = 3_000
+/**
+ * Before the turns that count, in milliseconds and messages in flight: the last is compiled after some 300,000 messages,
+ * which one at a time would take twenty seconds.
+ */
+const warmUp = { millis: 3_000, inFlight: 256 }
+
+/** Leaves the connections that the turns use. With them come new closures, and code is compiled anew for them. */
+const prepare = async (pair: Pair, load: Load, millis: number) => {
+  const warming = { ...load, inFlight: Math.max(load.inFlight, warmUp.inFlight) }
+  await connect(pair, warming)
+  await runLoad(pair, warming, Math.max(millis, warmUp.millis))
+  await connect(pair, load)
+  return runLoad(pair, load, Math.max(millis, warmUp.millis / 3))
+}
 
 /** Messages per second under a load; or the time to an ack, with one message in flight. */
 export const loadRow = ({ contenders, load, options = {}, ...row }: LoadRow): Row => ({
@@ -34,7 +54,11 @@ export const loadRow = ({ contenders, load, options = {}, ...row }: LoadRow): Ro
       contenders,
       settings,
       { ...options, cores },
-      (pair, isCounted) => runLoad(pair, load, isCounted ? settings.millis : Math.max(settings.millis, warmUp))
+      async (pair, isCounted) => {
+        if (!isCounted) return prepare(pair, load, settings.millis)
+        if (settings.quick) await connect(pair, load)
+        return runLoad(pair, load, settings.millis)
+      }
     )
     try {
       return await takeTurns(all, settings)
