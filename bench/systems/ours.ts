@@ -1,5 +1,5 @@
 /** The library at both ends: `Layers.layer` behind the socket, and `Messaging.send` in as many fibers as are in flight. */
-import { Context, Effect, Option } from "effect"
+import { Context, Duration, Effect, Option } from "effect"
 import { repeatEffect } from "../harness/driveEffect.ts"
 import {
   inboxLimits,
@@ -14,6 +14,9 @@ import { load as loadLibrary } from "../library.ts"
 import { addPeers, build, hideProtocol2, tokenOf } from "./ourLayers.ts"
 
 const { Inbox, Layers, Messaging } = await loadLibrary()
+
+/** More than the turns of all others take. */
+const betweenTurns = Duration.minutes(5)
 
 type Sender = typeof Messaging.Messaging.Service
 
@@ -30,7 +33,8 @@ export const serve = async ({ answers, peers = 0, protocol1, waiting = 0 }: Serv
     maxInboxEntries: inboxLimits.entries,
     maxInboxBytes: inboxLimits.bytes,
     maxPeers: 4_096,
-    maxUnauthenticatedPeers: 4_096
+    maxUnauthenticatedPeers: 4_096,
+    idleTimeout: betweenTurns
   }
   const { close, context } = await build(Layers.layer({ limits }))
   const inbox = Context.get(context, Inbox.Inbox)
@@ -50,7 +54,12 @@ export const serve = async ({ answers, peers = 0, protocol1, waiting = 0 }: Serv
 }
 
 export const connect = async (target: Target, load: Load): Promise<Session> => {
-  const clients = await Promise.all(Array.from({ length: load.connections }, () => build(Layers.layerClient())))
+  const clients = await Promise.all(
+    Array.from(
+      { length: load.connections },
+      () => build(Layers.layerClient({ limits: { connectionTimeout: betweenTurns } }))
+    )
+  )
   const senders = clients.map(({ context }) => Context.get(context, Messaging.Messaging))
   const data = message(load.bytes)
   const text = { type: "text" as const, data }

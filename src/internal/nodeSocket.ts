@@ -192,7 +192,7 @@ export class NodeSocket implements Socket.Socket, wires.Wire {
     const conn = this.#conn
     // No more than a piece, so that Node does not read ahead of the rest. Comes as `data` there and then.
     while (this.#reader === reader && conn.readableLength > 0) {
-      if (conn.read(Math.min(conn.readableHighWaterMark, conn.readableLength)) === null) break
+      conn.read(Math.min(conn.readableHighWaterMark, conn.readableLength))
     }
     if (this.#reader !== reader) return undefined
     conn.resume()
