@@ -97,8 +97,13 @@ export class Accepted implements protocol2.Link2, deadlines.Watched, Sink {
   /** Serves the peer until the connection has ended, whoever ends it. */
   get run(): Effect.Effect<void> {
     return this.#wire.receive((chunks) => this.#hear(chunks)).pipe(
-      // A failed read means that the peer has closed its side, or is gone: what it sent before has been judged.
-      Effect.catch((error) => error._tag === "SocketError" ? Effect.void : Effect.ignore(this.#refuse(error))),
+      // A failed read means that the peer has closed its side, or is gone: what it sent before has been judged. It may still
+      // read what was said in this turn.
+      Effect.catch((error) =>
+        error._tag === "SocketError"
+          ? Effect.sync(() => void this.#outbox.flush())
+          : Effect.ignore(this.#refuse(error))
+      ),
       Effect.onExit(() => {
         this.#end()
         return Effect.void

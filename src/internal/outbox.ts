@@ -94,12 +94,12 @@ export class Outbox {
    * when it is, and the socket takes more.
    */
   flush(): Effect.Effect<void, Socket.SocketError> | undefined {
-    if (this.#blocked !== undefined) return Effect.andThen(this.#blocked.await, this.#flushed)
-    while (this.#pending.length > 0) {
+    // Whoever is told that there is room may push and flush within a write, and find the socket blocked.
+    while (this.#blocked === undefined && this.#pending.length > 0) {
       const waiting = this.#writeNext()
       if (waiting !== undefined) return Effect.andThen(waiting, this.#flushed)
     }
-    return undefined
+    return this.#blocked === undefined ? undefined : Effect.andThen(this.#blocked.await, this.#flushed)
   }
 
   get #flushed(): Effect.Effect<void, Socket.SocketError> {

@@ -27,8 +27,14 @@ const makeWire = Effect.gen(function*() {
     writes.push(text)
     for (const line of text.split("\n").slice(0, -1)) Queue.offerUnsafe(lines, line)
   }
+  let endReading = () => {}
   const wire = wires.make({
-    pull: Queue.take(arriving),
+    pull: Effect.raceFirst(
+      Queue.take(arriving),
+      Effect.callback<never, Socket.SocketError>((resume) => {
+        endReading = () => resume(Effect.fail(gone))
+      })
+    ),
     write: (chunk) => {
       note(String(chunk))
       return isTaking ? undefined : taken.await
@@ -46,7 +52,9 @@ const makeWire = Effect.gen(function*() {
     stopTaking: () => void (isTaking = false),
     takeAfterAll: taken.open,
     destroyed: () => destroyed,
-    goAway: Effect.asVoid(Queue.fail(arriving, gone))
+    goAway: Effect.asVoid(Queue.fail(arriving, gone)),
+    /** There and then, as a socket tells it. */
+    endNow: Effect.sync(() => endReading())
   }
 })
 
@@ -97,6 +105,16 @@ const asking = Effect.fnUntraced(function*(endpoint: MemoryEndpoint, count: numb
 })
 
 describe("accepted", () => {
+  it.effect("writes what was answered in the turn in which the peer closes its side", () =>
+    Effect.gen(function*() {
+      const endpoint = yield* makeEndpoint()
+      const peer = yield* proven(endpoint, "/run/a.sock", [query("0")])
+      const [entry] = yield* endpoint.inbox.drain
+      yield* Effect.andThen(entry?.reply("in time") ?? Effect.die("no entry"), peer.endNow)
+      yield* turns
+      assert.include(peer.told(), "in time")
+    }))
+
   describe("what arrives", () => {
     it.effect("is judged in order, all the chunks of it, long and short", () =>
       Effect.gen(function*() {

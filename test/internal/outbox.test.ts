@@ -13,6 +13,10 @@ const makeSink = Effect.gen(function*() {
   return {
     writes,
     blocks,
+    blockNow: () => {
+      isTaking.value = false
+      taking.closeUnsafe()
+    },
     block: Effect.andThen(Effect.sync(() => isTaking.value = false), taking.close),
     unblock: Effect.andThen(Effect.sync(() => isTaking.value = true), taking.open),
     sink: {
@@ -260,6 +264,32 @@ describe("outbox", () => {
       }
       yield* turn
       assert.deepStrictEqual(writes, ["a", "b", "c", "c"])
+    }))
+
+  it.effect("writes nothing more within a write that lets others write, and finds the socket blocked", () =>
+    Effect.gen(function*() {
+      const { blockNow, sink, unblock, writes } = yield* makeSink
+      const all = new Outboxes()
+      let hasRoom = true
+      const outbox: Outbox = new Outbox({
+        ...sink,
+        onWritten: () => {
+          if (!hasRoom) return
+          hasRoom = false
+          blockNow()
+          for (const text of ["b", "c"]) {
+            outbox.push(text.repeat(40_000))
+            outbox.wake()
+          }
+        }
+      }, all)
+      outbox.push("a")
+      const flushing = outbox.flush()
+      assert.deepStrictEqual(writes.map((text) => text.length), [1, 40_000])
+      yield* unblock
+      yield* flushing ?? Effect.void
+      assert.deepStrictEqual(writes.map((text) => text.length), [1, 40_000, 40_000])
+      assert.strictEqual(all.unreadBytes, 0)
     }))
 
   it.effect("counts what all outboxes together have not passed on", () =>
