@@ -79,7 +79,12 @@ export const modules: Record<string, { readonly source: string; readonly tests: 
   },
   storedEntry: {
     source: "src/internal/storedEntry.ts",
-    tests: ["test/Inbox.consume.test.ts", "test/Inbox.test.ts", "test/Connection.outcomes.test.ts"]
+    tests: [
+      "test/internal/storedEntry.test.ts",
+      "test/Inbox.consume.test.ts",
+      "test/Inbox.test.ts",
+      "test/Connection.outcomes.test.ts"
+    ]
   },
   consumer: {
     source: "src/internal/consumer.ts",

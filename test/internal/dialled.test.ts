@@ -6,7 +6,8 @@ import { Outboxes } from "../../src/internal/outbox.ts"
 import { connectMemory } from "../utils/memoryPeer.ts"
 
 const gone = new Socket.SocketError({ reason: new Socket.SocketWriteError({ cause: "gone" }) })
-const turn = Effect.promise(() => new Promise((resolve) => void setImmediate(resolve)))
+// What is to be written is written by an immediate; one that is asked for later comes behind it.
+const turn = Effect.callback<void>((resume) => void setImmediate(() => resume(Effect.void)))
 
 /** A dialled connection whose writes are noted, and end as told. */
 const dialled = Effect.fnUntraced(function*(writing: Effect.Effect<void, Socket.SocketError> = Effect.void) {
