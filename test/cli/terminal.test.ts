@@ -6,6 +6,7 @@ import { spawnSync } from "node:child_process"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { stripVTControlCharacters } from "node:util"
+import { elastic, heading } from "../../src/cli/peerRow.ts"
 import { table, truncateMiddle, wrap } from "../../src/cli/stdout.ts"
 import * as Message from "../../src/Message.ts"
 import { bin, endpoint, listening, run, start } from "../utils/cli.ts"
@@ -279,6 +280,15 @@ describe("table", () => {
     const cells = ["/a/path/that/is/too/long", "2 messages, 2.1 kB", "/b"]
     const drawn = table(["PATH", "NUMBERS", "OTHER"], [cells], { width, elastic: ["PATH", "OTHER"] })
     assert.deepStrictEqual(drawn, lines)
+  })
+
+  it("of peers cuts their paths, and no number", () => {
+    const numbers = ["19.0 ms", "2 messages, 2.1 kB", "4194304", "2026-11-26T07:08:49Z"]
+    const [roundTrip = "", inbox = "", pid = "", since = ""] = numbers
+    const cells = [roundTrip, inbox, "worker", pid, since, "/home/user/work/main", `uds:/tmp/${"s".repeat(80)}`]
+    const lines = table(["ROUND TRIP", "INBOX", ...heading], [cells], { width: 100, elastic })
+    assert.deepStrictEqual(lines.filter(isWide), [])
+    for (const number of numbers) assert.include(lines[1], number)
   })
 
   it("counts cells, not characters", () => {
